@@ -1,0 +1,60 @@
+# Carob: `make help` lists all there is to learn.
+export CGO_ENABLED := 0
+VERSION ?= 0.1.0
+COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X carob.dev/carob/internal/version.version=$(VERSION) -X carob.dev/carob/internal/version.commit=$(COMMIT)
+SHIM    := internal/runtime/shimbin/bin/carob-shim
+
+.PHONY: help
+help: ## show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: shim ## build bin/carob, with the shim inside
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/carob ./cmd/carob
+
+.PHONY: shim
+shim:
+	go build -trimpath -ldflags '-s -w' -o $(SHIM) ./cmd/carob-shim
+
+.PHONY: demo
+demo: ## start a cluster, run the examples, look at them (ONCE=1: check, clean up, exit)
+	./test/demo/demo.sh
+
+.PHONY: deps
+deps: ## install what the tests and the demo need (Debian packages)
+	./test/deps.sh
+
+.PHONY: test-images
+test-images: ## build build/images/{busybox,debian,nginx}.tar from Debian packages
+	go run ./test/images/build -out build/images
+
+.PHONY: check
+check: shim ## format, vet, lint, quick unit tests
+	@fmt=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$fmt" || { echo "not gofmt-ed:"; echo "$$fmt"; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+	go test -short ./...
+
+.PHONY: unit
+unit: shim ## every package's tests, on real processes where they need them (root)
+	go test ./...
+
+.PHONY: e2e
+e2e: build test-images ## real Pods under stock kubectl, inside a test host (root)
+	./test/e2e/run.sh
+
+.PHONY: test
+test: deps check unit e2e ## everything CI runs
+
+.PHONY: bench
+bench: build test-images ## speed and weight beside the kernel floor, with their budgets
+	./test/bench/run.sh
+
+.PHONY: generate
+generate: ## make the generated code anew
+	go generate ./...
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin build internal/runtime/shimbin/bin/carob-shim
