@@ -1,0 +1,91 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
+)
+
+func TestNamesComeFromTheRoot(t *testing.T) {
+	for _, c := range []struct{ root, id, run, nft string }{
+		{"/var/lib/carob", "", "/run/carob", "carob"},
+		{"/var/lib/carob/", "", "/run/carob", "carob"},
+		{"/tmp/a", "d9b741ea", "/run/carob-d9b741ea", "carob_d9b741ea"},
+	} {
+		cfg := Default(c.root)
+		if got := []string{cfg.ID(), cfg.RunDir(), cfg.NFTable()}; !cmp.Equal(got, []string{c.id, c.run, c.nft}) {
+			t.Errorf("%s: got %v, want %v", c.root, got, c)
+		}
+	}
+	long := Default("/" + strings.Repeat("r", 199))
+	if sock := filepath.Join(long.RunDir(), "s", "0123456789ab"); len(sock) > 107 {
+		t.Errorf("socket path %s is too long for the kernel", sock)
+	}
+}
+
+func TestLoadOrder(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "carob.yaml")
+	if err := os.WriteFile(file, []byte("max-pods: 1\napi-port: 1001\nlog-level: warn\ndatastore-endpoint: [http://a, http://b]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("CAROB_API_PORT", "1002")
+	t.Setenv("CAROB_LOG_LEVEL", "debug")
+	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+	src := AddFlags(fs)
+	if err := fs.Parse([]string{"--root", dir, "--config", file, "--log-level", "error", "--node-name", "n.example.com"}); err != nil {
+		t.Fatal(err)
+	}
+	c, err := src.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []any{c.Root, c.MaxPods, int(c.APIBind.Port()), c.LogLevel, c.NodeName, c.DatastoreEndpoints}
+	want := []any{dir, 1, 1002, "error", "n.example.com", []string{"http://a", "http://b"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestBadSettings(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		file string
+		want string
+	}{
+		{[]string{"--api-port", "0"}, "", "--api-port"},
+		{[]string{"--api-port", "70000"}, "", "--api-port"},
+		{[]string{"--node-name", "Not_Good"}, "", "--node-name"},
+		{[]string{"--pod-cidr", "10.0.0.0"}, "", "--pod-cidr"},
+		{[]string{"--pod-cidr", "10.43.0.0/17"}, "", "overlaps"},
+		{[]string{"--node-cidr-mask-size", "8"}, "", "--node-cidr-mask-size"},
+		{[]string{"--max-pods", "0"}, "", "--max-pods"},
+		{[]string{"--log-level", "loud"}, "", "--log-level"},
+		{[]string{"--oci-runtime", "crun"}, "", "HANDLER=PROGRAM"},
+		{[]string{"--root", "/"}, "", "--root"},
+		{nil, "max-pod: 3\n", `unknown setting "max-pod"`},
+		{nil, "max-pods: {a: 1}\n", "max-pods"},
+		{nil, "max-pods: 1\nmax-pods: 2\n", "max-pods"},
+	} {
+		fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+		src := AddFlags(fs)
+		args := append([]string{"--node-name", "n"}, c.args...)
+		if c.file != "" {
+			file := filepath.Join(t.TempDir(), "f.yaml")
+			if err := os.WriteFile(file, []byte(c.file), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			args = append(args, "--config", file)
+		}
+		if err := fs.Parse(args); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := src.Load(); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v %q: got %v, want an error with %q", c.args, c.file, err, c.want)
+		}
+	}
+}
