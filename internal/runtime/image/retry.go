@@ -1,0 +1,131 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+)
+
+// httpError is an answer of a registry that is not success.
+type httpError struct {
+	url     string // without query
+	status  int
+	message string // what the registry says, if anything
+	after   time.Duration
+}
+
+func (e *httpError) Error() string {
+	s := fmt.Sprintf("%s: %d %s", e.url, e.status, http.StatusText(e.status))
+	if e.message != "" {
+		s += ": " + e.message
+	}
+	return s
+}
+
+// Is makes the status comparable to what it means.
+func (e *httpError) Is(target error) bool {
+	switch target {
+	case ErrUnauthorized:
+		return e.status == http.StatusUnauthorized || e.status == http.StatusForbidden
+	case ErrNotFound:
+		return e.status == http.StatusNotFound
+	case ErrCorrupt:
+		return e.status == http.StatusRequestedRangeNotSatisfiable
+	case ErrUnavailable:
+		return e.passing()
+	}
+	return false
+}
+
+func (e *httpError) passing() bool {
+	return e.status >= 500 || e.status == http.StatusTooManyRequests || e.status == http.StatusRequestTimeout
+}
+
+// transient says whether the same request may well work a little later. A refused connection or an unknown host is not: other
+// hosts, and then the caller's own back-off, come first.
+func transient(err error) bool {
+	if h, ok := errors.AsType[*httpError](err); ok {
+		return h.passing()
+	}
+	if errors.Is(err, context.Canceled) {
+		return false
+	}
+	if n, ok := errors.AsType[net.Error](err); ok && n.Timeout() {
+		return true
+	}
+	for _, e := range []error{io.ErrUnexpectedEOF, io.EOF, errStalled, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// retry repeats fn while it fails for passing reasons, with growing pauses, or those the registry asks for.
+func (s *Store) retry(ctx context.Context, fn func() error) error {
+	delay := s.cfg.RetryDelay
+	for n := 1; ; n++ {
+		err := fn()
+		if err == nil || n >= s.cfg.Attempts || ctx.Err() != nil || !transient(err) {
+			return err
+		}
+		pause := delay
+		if h, ok := errors.AsType[*httpError](err); ok && h.after > pause {
+			pause = min(h.after, time.Minute)
+		}
+		t := s.cfg.Clock.NewTimer(pause)
+		select {
+		case <-t.C():
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		}
+		delay *= 2
+	}
+}
+
+// worst sums up what several hosts said: the telling reason first. "Not found" holds only if every host says so.
+func worst(errs []error) error {
+	for _, kind := range []error{syscall.ENOSPC, context.Canceled, ErrCorrupt, ErrUnauthorized, ErrInvalid, ErrPlatform} {
+		for _, err := range errs {
+			if errors.Is(err, kind) {
+				return tag(kind, errs, err)
+			}
+		}
+	}
+	for _, err := range errs {
+		if !errors.Is(err, ErrNotFound) {
+			return tag(ErrUnavailable, errs, err)
+		}
+	}
+	return tag(ErrNotFound, errs, errs[0])
+}
+
+// tag gives an error its kind in words, beside what the other hosts said.
+func tag(kind error, all []error, main error) error {
+	out := main
+	if isOurs(kind) && !wraps(main, kind) {
+		out = fmt.Errorf("%w: %w", kind, main)
+	}
+	for _, e := range all {
+		if e != main {
+			out = fmt.Errorf("%w; %v", out, e)
+		}
+	}
+	return out
+}
+
+func isOurs(kind error) bool {
+	return kind != syscall.ENOSPC && kind != context.Canceled
+}
+
+// wraps says whether kind itself is in the chain, and so in the text; an httpError only means it.
+func wraps(err, kind error) bool {
+	_, http := errors.AsType[*httpError](err)
+	return errors.Is(err, kind) && !http
+}
