@@ -1,0 +1,91 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Teardown unmounts and removes all volumes of the Pod, and the Pod's folder if nothing else is in it. It may be repeated, and
+// knows nothing of the Pod but its folder, so it also takes away what an earlier process made. The Pod's containers must be gone.
+func (v *Volumes) Teardown(ctx context.Context, uid types.UID) error {
+	state := v.lock(uid)
+	defer state.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	dir, err := v.podDir(uid)
+	if err != nil {
+		return fmt.Errorf("tear down volumes: %w", err)
+	}
+	if err := remove(dir); err != nil {
+		return fmt.Errorf("tear down volumes of Pod %s: %w", uid, err)
+	}
+	v.mu.Lock()
+	delete(v.pods, uid)
+	v.mu.Unlock()
+	return nil
+}
+
+func remove(dir string) error {
+	dir, err := realPath(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, part := range []string{"volume-subpaths", "volumes"} {
+		sub := filepath.Join(dir, part)
+		if err := unmountBelow(sub); err != nil {
+			return err
+		}
+		// Nothing is mounted there any more, and RemoveAll follows no link: it cannot leave the folder.
+		if err := os.RemoveAll(sub); err != nil {
+			return err
+		}
+	}
+	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) {
+		return err
+	}
+	return nil
+}
+
+// realPath resolves the links in the path of the folder that holds dir, as mountinfo shows it; dir itself must be no link.
+func realPath(dir string) (string, error) {
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return "", err
+	}
+	if !info.IsDir() {
+		return "", fmt.Errorf("%s is not a folder", dir)
+	}
+	parent, err := filepath.EvalSymlinks(filepath.Dir(dir))
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(parent, filepath.Base(dir)), nil
+}
+
+// Pods lists the UIDs of Pods that have a folder, to find those to tear down after a restart.
+func (v *Volumes) Pods() ([]types.UID, error) {
+	entries, err := os.ReadDir(v.cfg.Dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list the Pods' folders: %w", err)
+	}
+	var uids []types.UID
+	for _, e := range entries {
+		if e.IsDir() {
+			uids = append(uids, types.UID(e.Name()))
+		}
+	}
+	slices.Sort(uids)
+	return uids, nil
+}

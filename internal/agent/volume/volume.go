@@ -1,0 +1,259 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+)
+
+// Sources reads the objects that volumes are made of. Errors are those of the API: a missing object is a NotFound.
+type Sources interface {
+	GetConfigMap(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error)
+	GetSecret(ctx context.Context, namespace, name string) (*corev1.Secret, error)
+}
+
+// Config is what Volumes needs. Dir, Sources and Log must be set.
+type Config struct {
+	// Dir is the folder of all Pods: <root>/pods.
+	Dir     string
+	Sources Sources
+	// Token asks for a service account token for the Pod, bound to it. Nil: projected tokens are refused.
+	Token func(ctx context.Context, pod *corev1.Pod, spec authenticationv1.TokenRequestSpec) (*authenticationv1.TokenRequestStatus, error)
+	// Allocatable is what the node can give to Pods, for limits that a container leaves out. May be nil.
+	Allocatable func() corev1.ResourceList
+	Log         *slog.Logger
+	// Clock is the wall clock when nil.
+	Clock clock.PassiveClock
+}
+
+// Mounted is one volume on the node.
+type Mounted struct {
+	// Path is the file or folder to mount into containers.
+	Path string
+	// ReadOnly says that containers must get it read-only whatever their volumeMount says.
+	ReadOnly bool
+}
+
+// Error is a volume that could not be made. Its text is that of Kubernetes' FailedMount event.
+type Error struct {
+	Volume string
+	Err    error
+}
+
+// Error tells which volume and why.
+func (e *Error) Error() string {
+	return fmt.Sprintf("MountVolume.SetUp failed for volume %q : %v", e.Volume, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Volumes makes and removes the volumes of this node's Pods. It is safe for concurrent use; work on one Pod happens in turn.
+type Volumes struct {
+	cfg Config
+
+	mu   sync.Mutex // guards pods
+	pods map[types.UID]*podVolumes
+}
+
+// podVolumes is what is remembered of a Pod. Its lock is held while its volumes are worked on.
+type podVolumes struct {
+	mu sync.Mutex
+	// written is the digest of what each volume holds, so that nothing is read from disk when nothing changed.
+	written map[string]digest
+	tokens  map[tokenKey]*authenticationv1.TokenRequestStatus
+}
+
+// New returns Volumes. It touches nothing yet.
+func New(cfg Config) *Volumes {
+	if cfg.Clock == nil {
+		cfg.Clock = clock.RealClock{}
+	}
+	return &Volumes{cfg: cfg, pods: map[types.UID]*podVolumes{}}
+}
+
+// Setup makes every volume of the Pod, or completes what is there, and returns them by name. Errors are joined *Error, one for
+// each volume that failed; the others are made all the same.
+func (v *Volumes) Setup(ctx context.Context, pod *corev1.Pod) (map[string]Mounted, error) {
+	state := v.lock(pod.UID)
+	defer state.mu.Unlock()
+	mounted := map[string]Mounted{}
+	var errs []error
+	for i := range pod.Spec.Volumes {
+		vol := &pod.Spec.Volumes[i]
+		m, err := v.setup(ctx, pod, state, vol)
+		if err != nil {
+			errs = append(errs, &Error{Volume: vol.Name, Err: err})
+			continue
+		}
+		mounted[vol.Name] = m
+	}
+	return mounted, errors.Join(errs...)
+}
+
+// Update writes anew those volumes whose ConfigMap, Secret, label, annotation or token has changed, and only those. A volume
+// whose source has gone keeps what it has. Call it whenever one of these may have changed.
+func (v *Volumes) Update(ctx context.Context, pod *corev1.Pod) error {
+	state := v.lock(pod.UID)
+	defer state.mu.Unlock()
+	var errs []error
+	for i := range pod.Spec.Volumes {
+		vol := &pod.Spec.Volumes[i]
+		if plugin, ok := pluginOf(vol); !ok || !plugin.projects {
+			continue
+		}
+		if _, err := v.setup(ctx, pod, state, vol); err != nil {
+			errs = append(errs, &Error{Volume: vol.Name, Err: err})
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// plugin is a kind of volume.
+type plugin struct {
+	name string
+	// projects says that it holds files made from API objects; memory, that they are kept off the disk.
+	projects, memory bool
+}
+
+// pluginOf returns the kind of vol, if it is one that is supported.
+func pluginOf(vol *corev1.Volume) (plugin, bool) {
+	switch {
+	case vol.EmptyDir != nil:
+		return plugin{name: "empty-dir"}, true
+	case vol.HostPath != nil:
+		return plugin{name: "host-path"}, true
+	case vol.ConfigMap != nil:
+		return plugin{name: "configmap", projects: true}, true
+	case vol.Secret != nil:
+		return plugin{name: "secret", projects: true, memory: true}, true
+	case vol.DownwardAPI != nil:
+		return plugin{name: "downward-api", projects: true, memory: true}, true
+	case vol.Projected != nil:
+		return plugin{name: "projected", projects: true, memory: true}, true
+	}
+	return plugin{}, false
+}
+
+func (v *Volumes) setup(ctx context.Context, pod *corev1.Pod, state *podVolumes, vol *corev1.Volume) (Mounted, error) {
+	p, ok := pluginOf(vol)
+	if !ok {
+		return Mounted{}, errors.New("this kind of volume is not supported")
+	}
+	if vol.HostPath != nil {
+		return Mounted{Path: vol.HostPath.Path}, setupHostPath(vol.HostPath)
+	}
+	dir, err := v.volumeDir(pod.UID, p.name, vol.Name)
+	if err != nil {
+		return Mounted{}, err
+	}
+	if vol.EmptyDir != nil {
+		return Mounted{Path: dir}, setupEmptyDir(dir, pod, vol.EmptyDir)
+	}
+	files, err := v.files(ctx, pod, state, vol)
+	if err != nil {
+		return Mounted{}, err
+	}
+	sum := files.digest()
+	if old, ok := state.written[vol.Name]; ok && old == sum {
+		return Mounted{Path: dir, ReadOnly: true}, nil
+	}
+	if err := v.project(dir, pod, vol.Name, p, files); err != nil {
+		return Mounted{}, err
+	}
+	state.written[vol.Name] = sum
+	return Mounted{Path: dir, ReadOnly: true}, nil
+}
+
+func (v *Volumes) project(dir string, pod *corev1.Pod, name string, p plugin, files payload) error {
+	if err := makeDir(dir, 0o777); err != nil {
+		return err
+	}
+	if p.memory {
+		if err := mountTmpfs(dir, 0); err != nil {
+			return err
+		}
+	}
+	if err := makeNestedMountpoints(dir, name, pod); err != nil {
+		return err
+	}
+	return writeAtomic(dir, files, fsGroup(pod), v.cfg.Clock.Now())
+}
+
+// lock returns the Pod's state, locked.
+func (v *Volumes) lock(uid types.UID) *podVolumes {
+	for {
+		v.mu.Lock()
+		state := v.pods[uid]
+		if state == nil {
+			state = &podVolumes{written: map[string]digest{}, tokens: map[tokenKey]*authenticationv1.TokenRequestStatus{}}
+			v.pods[uid] = state
+		}
+		v.mu.Unlock()
+		state.mu.Lock()
+		v.mu.Lock()
+		current := v.pods[uid] == state
+		v.mu.Unlock()
+		if current {
+			return state
+		}
+		state.mu.Unlock() // torn down meanwhile
+	}
+}
+
+func (v *Volumes) podDir(uid types.UID) (string, error) {
+	return join(v.cfg.Dir, string(uid))
+}
+
+func (v *Volumes) volumeDir(uid types.UID, plugin, name string) (string, error) {
+	pod, err := v.podDir(uid)
+	if err != nil {
+		return "", err
+	}
+	return join(filepath.Join(pod, "volumes", "kubernetes.io~"+plugin), name)
+}
+
+// join adds one name to dir and refuses names that lead elsewhere.
+func join(dir, name string) (string, error) {
+	if name == "" || name == "." || name == ".." || filepath.Base(name) != name {
+		return "", fmt.Errorf("%q cannot be the name of a folder", name)
+	}
+	return filepath.Join(dir, name), nil
+}
+
+// makeDir makes dir with exactly mode, and its parents for the owner and group only.
+func makeDir(dir string, mode os.FileMode) error {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o750); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, mode); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("%s is not a folder", dir)
+	}
+	if info.Mode().Perm()&mode == mode {
+		return nil
+	}
+	return os.Chmod(dir, info.Mode()|mode)
+}
+
+func fsGroup(pod *corev1.Pod) *int64 {
+	if pod.Spec.SecurityContext == nil {
+		return nil
+	}
+	return pod.Spec.SecurityContext.FSGroup
+}
