@@ -148,12 +148,15 @@ func (r *remote) open(ctx context.Context, host int, desc ocispec.Descriptor, of
 	}
 	header := http.Header{}
 	if offset > 0 {
-		header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
+		header.Set("Range", fmt.Sprintf("bytes=%d-%d", offset, desc.Size-1))
 	}
 	if kind == "manifests" {
 		header["Accept"] = []string{desc.MediaType}
 	}
 	resp, err := h.get(ctx, r.repository, kind, desc.Digest.String(), header)
+	if e, ok := errors.AsType[*httpError](err); ok && e.status == http.StatusRequestedRangeNotSatisfiable && offset > 0 {
+		return r.open(ctx, host, desc, 0) // a registry without ranges, or another blob than last time
+	}
 	if err != nil {
 		return nil, 0, err
 	}

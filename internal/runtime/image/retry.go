@@ -92,40 +92,33 @@ func (s *Store) retry(ctx context.Context, fn func() error) error {
 // worst sums up what several hosts said: the telling reason first. "Not found" holds only if every host says so.
 func worst(errs []error) error {
 	for _, kind := range []error{syscall.ENOSPC, context.Canceled, ErrCorrupt, ErrUnauthorized, ErrInvalid, ErrPlatform} {
-		for _, err := range errs {
+		for i, err := range errs {
 			if errors.Is(err, kind) {
-				return tag(kind, errs, err)
+				return told(kind, errs, i)
 			}
 		}
 	}
-	for _, err := range errs {
+	for i, err := range errs {
 		if !errors.Is(err, ErrNotFound) {
-			return tag(ErrUnavailable, errs, err)
+			return told(ErrUnavailable, errs, i)
 		}
 	}
-	return tag(ErrNotFound, errs, errs[0])
+	return told(ErrNotFound, errs, 0)
 }
 
-// tag gives an error its kind in words, beside what the other hosts said.
-func tag(kind error, all []error, main error) error {
-	out := main
-	if isOurs(kind) && !wraps(main, kind) {
-		out = fmt.Errorf("%w: %w", kind, main)
+// told gives the error at i its kind in words, and adds what the other hosts said.
+func told(kind error, errs []error, i int) error {
+	out := errs[i]
+	// An httpError only means the kind, its text does not say it.
+	_, answer := errors.AsType[*httpError](out)
+	ours := !errors.Is(kind, syscall.ENOSPC) && !errors.Is(kind, context.Canceled)
+	if ours && (answer || !errors.Is(out, kind)) {
+		out = fmt.Errorf("%w: %w", kind, out)
 	}
-	for _, e := range all {
-		if e != main {
+	for j, e := range errs {
+		if j != i {
 			out = fmt.Errorf("%w; %v", out, e)
 		}
 	}
 	return out
-}
-
-func isOurs(kind error) bool {
-	return kind != syscall.ENOSPC && kind != context.Canceled
-}
-
-// wraps says whether kind itself is in the chain, and so in the text; an httpError only means it.
-func wraps(err, kind error) bool {
-	_, http := errors.AsType[*httpError](err)
-	return errors.Is(err, kind) && !http
 }
