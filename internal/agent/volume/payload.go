@@ -74,7 +74,7 @@ func (v *Volumes) configMap(ctx context.Context, ns, name string, items []corev1
 		cm, err = &corev1.ConfigMap{}, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, asMessage(err, "configmap", name)
 	}
 	data := maps.Clone(cm.BinaryData)
 	if data == nil {
@@ -92,9 +92,17 @@ func (v *Volumes) secret(ctx context.Context, ns, name string, items []corev1.Ke
 		secret, err = &corev1.Secret{}, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, asMessage(err, "secret", name)
 	}
 	return pick(secret.Data, items, mode, optional, "references non-existent secret key: %s")
+}
+
+// asMessage names a missing object in the singular, as kubelet's events do; the API server itself says the plural.
+func asMessage(err error, singular, name string) error {
+	if apierrors.IsNotFound(err) {
+		return apierrors.NewNotFound(corev1.Resource(singular), name)
+	}
+	return err
 }
 
 // pick lays keys out as files: all of them under their own names, or those of items.
