@@ -63,3 +63,24 @@ func UntilAvailable(p *corev1.Pod, minReadySeconds int32, now time.Time) (time.D
 	}
 	return c.LastTransitionTime.Add(need).Sub(now), true
 }
+
+// SetCondition puts c in place of the Pod's condition of its type, or adds it. The time of the last transition stays while the
+// status does. It returns whether anything but the time changed.
+func SetCondition(s *corev1.PodStatus, c corev1.PodCondition) bool {
+	for i := range s.Conditions {
+		have := &s.Conditions[i]
+		if have.Type != c.Type {
+			continue
+		}
+		if have.Status == c.Status {
+			c.LastTransitionTime = have.LastTransitionTime
+			if have.Reason == c.Reason && have.Message == c.Message {
+				return false
+			}
+		}
+		*have = c
+		return true
+	}
+	s.Conditions = append(s.Conditions, c)
+	return true
+}

@@ -66,7 +66,9 @@ func New(cfg Config) (*Controller, error) {
 		return nil, errors.New("root ca publisher: client, informers, root ca and log are required")
 	}
 	namespaces := cfg.Informers.Core().V1().Namespaces()
-	only := func(o *metav1.ListOptions) { o.FieldSelector = fields.OneTermEqualSelector("metadata.name", configMap).String() }
+	only := func(o *metav1.ListOptions) {
+		o.FieldSelector = fields.OneTermEqualSelector("metadata.name", configMap).String()
+	}
 	byNamespace := cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc}
 	c := &Controller{
 		client: cfg.Client, rootCA: string(cfg.RootCA), namespaces: namespaces.Lister(),
