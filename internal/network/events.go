@@ -53,7 +53,8 @@ func removedLinks(data []byte) []string {
 	}
 	var names []string
 	for i := range msgs {
-		if msgs[i].Header.Type != unix.RTM_DELLINK {
+		// Bridges tell of their ports, whose links stay, by the same message with another family in the first byte.
+		if msgs[i].Header.Type != unix.RTM_DELLINK || len(msgs[i].Data) < unix.SizeofIfInfomsg || msgs[i].Data[0] != unix.AF_UNSPEC {
 			continue
 		}
 		attrs, err := syscall.ParseNetlinkRouteAttr(&msgs[i])

@@ -2,8 +2,11 @@ package network
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -203,6 +206,39 @@ func TestUninstallLeavesNothing(t *testing.T) {
 		if !a.IP.IsLoopback() {
 			t.Errorf("address left: %v", a)
 		}
+	}
+}
+
+func TestManyAtOnce(t *testing.T) {
+	n := newNetwork(t, testConfig(t))
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	seen := map[netip.Addr]string{}
+	for i := range 12 {
+		p := newPod(t)
+		id := fmt.Sprintf("%012x", i)
+		wg.Go(func() {
+			res, err := n.Attach(t.Context(), Request{SandboxID: id, NetNS: p.ns, HostPorts: []HostPort{{HostPort: uint16(9000 + i), ContainerPort: 80}}})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			mu.Lock()
+			if other, ok := seen[res.IPs[0]]; ok {
+				t.Errorf("%s went to %s and %s", res.IPs[0], other, id)
+			}
+			seen[res.IPs[0]] = id
+			mu.Unlock()
+			if err := n.Detach(t.Context(), id); err != nil {
+				t.Error(err)
+			}
+			p.end()
+		})
+	}
+	wg.Wait()
+	eventually(t, "all gone", func() bool { return len(n.ledger.List()) == 0 && len(links(t)) == 0 })
+	if plan := n.plan().String(); strings.Contains(plan, "tcp . 90") {
+		t.Errorf("host ports left: %s", plan)
 	}
 }
 

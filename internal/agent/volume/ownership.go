@@ -6,9 +6,15 @@ import (
 	"path/filepath"
 )
 
-// setGroup gives dir and all in it to group: readable and writable by it, folders with the set-group-ID bit so that new files
+// What a group gets, besides passage through folders, on volumes that containers may write to and on those that they may only read.
+const (
+	groupWrites fs.FileMode = 0o660
+	groupReads  fs.FileMode = 0o440
+)
+
+// setGroup gives dir and all in it to group with the permissions of grant, folders with the set-group-ID bit so that new files
 // belong to it too. It follows no symbolic link. A nil group changes nothing.
-func setGroup(dir string, group *int64) error {
+func setGroup(dir string, group *int64, grant fs.FileMode) error {
 	if group == nil {
 		return nil
 	}
@@ -26,7 +32,7 @@ func setGroup(dir string, group *int64) error {
 		if err != nil {
 			return err
 		}
-		mode := info.Mode() | 0o660
+		mode := info.Mode() | grant
 		if d.IsDir() {
 			mode |= 0o110 | fs.ModeSetgid
 		}
@@ -46,5 +52,5 @@ func setGroupOnce(dir string, group *int64) error {
 	if gid, ok := groupOf(info); ok && gid == *group && info.Mode()&fs.ModeSetgid != 0 && info.Mode().Perm()&0o770 == 0o770 {
 		return nil
 	}
-	return setGroup(dir, group)
+	return setGroup(dir, group, groupWrites)
 }

@@ -1,0 +1,88 @@
+package network
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
+)
+
+func TestLinkName(t *testing.T) {
+	for id, want := range map[string]string{
+		idA:                     "cbaaaaaaaaaaaa",
+		"AB12CD34EF56AB12":      "cbab12cd34ef56",
+		"short":                 "cbf9b0078b5df5",
+		strings.Repeat("z", 64): "",
+	} {
+		got := linkName(id)
+		if want != "" && got != want || len(got) >= unix.IFNAMSIZ || len(got) != 14 {
+			t.Errorf("%s: %s, want %s", id, got, want)
+		}
+	}
+}
+
+func TestRemovedLinksPassesOverWhatItCannotParse(t *testing.T) {
+	for _, data := range [][]byte{nil, {1}, make([]byte, 15), make([]byte, 64), {16, 0, 0, 0, unix.RTM_DELLINK, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}} {
+		if got := removedLinks(data); len(got) > 0 {
+			t.Errorf("%v: %v", data, got)
+		}
+	}
+}
+
+func FuzzRemovedLinks(f *testing.F) {
+	f.Add([]byte{16, 0, 0, 0, unix.RTM_DELLINK, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, data []byte) { removedLinks(data) })
+}
+
+func TestForwardProblems(t *testing.T) {
+	cfg := testConfig(t)
+	drop, accept := nftables.ChainPolicyDrop, nftables.ChainPolicyAccept
+	chain := func(table, name string, policy *nftables.ChainPolicy) *nftables.Chain {
+		c := &nftables.Chain{Name: name, Table: &nftables.Table{Name: table}, Policy: policy}
+		if policy != nil {
+			c.Hooknum = nftables.ChainHookForward
+		}
+		return c
+	}
+	for _, tc := range []struct {
+		name   string
+		chains []*nftables.Chain
+		opened bool
+		want   []string
+	}{
+		{"nobody", nil, false, nil},
+		{"accepting", []*nftables.Chain{chain("filter", "FORWARD", &accept)}, false, nil},
+		{"our own", []*nftables.Chain{chain("carob_test", "x", &drop)}, false, nil},
+		{"dropping", []*nftables.Chain{chain("filter", "FORWARD", &drop)}, false, []string{"iptables -I FORWARD"}},
+		{"Docker opened", []*nftables.Chain{chain("filter", "FORWARD", &drop), chain("filter", dockerChain, nil)}, true, nil},
+		{"ufw", []*nftables.Chain{chain("filter", "FORWARD", &drop), chain("filter", "ufw-user-forward", nil)}, false, []string{"ufw route allow"}},
+		{"firewalld", []*nftables.Chain{chain("firewalld", "filter_FORWARD", &accept)}, false, []string{"firewall-cmd"}},
+	} {
+		var fixes []string
+		for _, p := range forwardProblems(cfg, tc.chains, tc.opened) {
+			fixes = append(fixes, p.Fix)
+		}
+		if diff := cmp.Diff(tc.want, fixes, cmp.Comparer(func(a, b string) bool { return strings.HasPrefix(a, b) || strings.HasPrefix(b, a) })); diff != "" {
+			t.Errorf("%s: %s", tc.name, diff)
+		}
+	}
+}
+
+func TestValidate(t *testing.T) {
+	for name, change := range map[string]func(*Config){
+		"no range":            func(c *Config) { c.NodeCIDRs = nil },
+		"outside the cluster": func(c *Config) { c.NodeCIDRs = []netip.Prefix{netip.MustParsePrefix("10.99.0.0/24")} },
+		"wider than it":       func(c *Config) { c.NodeCIDRs = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} },
+		"two of one family":   func(c *Config) { c.NodeCIDRs = append(c.NodeCIDRs, c.NodeCIDRs[0]) },
+		"no table":            func(c *Config) { c.NFTable = "" },
+	} {
+		cfg := testConfig(t)
+		change(&cfg)
+		if err := cfg.validate(); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
