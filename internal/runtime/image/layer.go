@@ -94,7 +94,7 @@ func extract(ctx context.Context, dir string, blob io.Reader, parents []string, 
 	defer plain.Close()
 	sum := diffID.Algorithm().Hash()
 	tarball := io.TeeReader(plain, sum)
-	w := &layerWriter{root: dir, layer: &layer{DiffID: diffID.String()}}
+	w := &layerWriter{root: dir, layer: &layer{DiffID: diffID.String()}, capabilities: map[string]string{}}
 	_, err = archive.Apply(ctx, dir, tarball, archive.WithFilter(w.accept), archive.WithConvertWhiteout(w.whiteout), archive.WithParents(parents))
 	if err != nil {
 		return nil, content(err)
@@ -178,7 +178,11 @@ type layerWriter struct {
 	layer *layer
 	// deleted are paths with a whiteout. One that is a folder of this layer in the end hides the one below.
 	deleted []string
+	// capabilities are those of files so far, by path.
+	capabilities map[string]string
 }
+
+const capabilityRecord = "SCHILY.xattr.security.capability"
 
 // accept sees every entry first. Overlay's own attributes are not an image's to set: they can redirect a lookup.
 func (w *layerWriter) accept(h *tar.Header) (bool, error) {
@@ -188,10 +192,21 @@ func (w *layerWriter) accept(h *tar.Header) (bool, error) {
 			delete(h.PAXRecords, k)
 		}
 	}
-	if h.Typeflag != tar.TypeLink {
-		w.layer.Inodes++
-		w.layer.Size += (h.Size + 4095) &^ 4095
+	if h.Typeflag == tar.TypeLink {
+		// The kernel drops a file's capabilities when the link is given its owner; many archives name them only once.
+		if c, ok := w.capabilities[filepath.Clean("/"+h.Linkname)]; ok && h.PAXRecords[capabilityRecord] == "" {
+			if h.PAXRecords == nil {
+				h.PAXRecords = map[string]string{}
+			}
+			h.PAXRecords[capabilityRecord] = c
+		}
+		return true, nil
 	}
+	if c := h.PAXRecords[capabilityRecord]; c != "" {
+		w.capabilities[filepath.Clean("/"+h.Name)] = c
+	}
+	w.layer.Inodes++
+	w.layer.Size += (h.Size + 4095) &^ 4095
 	return true, nil
 }
 

@@ -1,0 +1,160 @@
+package image
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+func TestCandidates(t *testing.T) {
+	p := func(s ...string) *ocispec.Platform {
+		return &ocispec.Platform{OS: s[0], Architecture: s[1], Variant: append(s, "", "")[2]}
+	}
+	index := []ocispec.Descriptor{
+		{Platform: p("linux", "arm", "v6")}, {Platform: p("linux", "arm", "v7")}, {Platform: p("linux", "arm64", "v8")}, {Platform: p("linux", "amd64")},
+		{Platform: p("linux", "amd64", "v3")}, {Platform: p("windows", "amd64")}, {Platform: p("unknown", "unknown")}, {},
+		{MediaType: "application/vnd.other", Platform: p("linux", "amd64")},
+	}
+	for i := range index {
+		index[i].Size = int64(i)
+	}
+	for _, c := range []struct {
+		name string
+		want *ocispec.Platform
+		idx  []int64
+	}{
+		{"amd64", p("linux", "amd64"), []int64{3, 7}},
+		{"amd64 v3", p("linux", "amd64", "v3"), []int64{4, 3, 7}},
+		{"amd64 v2", p("linux", "amd64", "v2"), []int64{3, 7}},
+		{"arm64", p("linux", "arm64"), []int64{2, 7}},
+		{"arm v7", p("linux", "arm", "v7"), []int64{1, 0, 7}},
+		{"arm v6", p("linux", "arm", "v6"), []int64{0, 7}},
+		{"arm", p("linux", "arm"), []int64{1, 0, 7}},
+		{"riscv64", p("linux", "riscv64"), []int64{7}},
+	} {
+		var got []int64
+		for _, d := range candidates(index, *c.want) {
+			got = append(got, d.Size)
+		}
+		if d := cmp.Diff(c.idx, got); d != "" {
+			t.Errorf("%s: %s", c.name, d)
+		}
+	}
+}
+
+func TestParseDocument(t *testing.T) {
+	config := `"config":{"mediaType":"application/vnd.oci.image.config.v1+json"}`
+	for _, c := range []struct {
+		name, text, declared string
+		want                 error
+		kind                 string
+	}{
+		{"oci", `{"schemaVersion":2,` + config + `}`, "", nil, ocispec.MediaTypeImageManifest},
+		{"oci index", `{"schemaVersion":2,"manifests":[]}`, "", nil, ocispec.MediaTypeImageIndex},
+		{"docker", `{"schemaVersion":2,"mediaType":"` + dockerManifest + `","config":{"mediaType":"` + dockerConfig + `"},"layers":[{"mediaType":"` + dockerLayer + `diff.tar.gzip"}]}`, "", nil, dockerManifest},
+		{"docker list by header", `{"schemaVersion":2,"manifests":[]}`, dockerIndex, nil, dockerIndex},
+		{"old", `{"schemaVersion":1,"name":"x"}`, "", ErrInvalid, ""},
+		{"no version", `{}`, "", ErrCorrupt, ""},
+		{"text", `hello`, "", ErrCorrupt, ""},
+		{"both", `{"schemaVersion":2,"manifests":[{}],` + config + `}`, ocispec.MediaTypeImageManifest, ErrCorrupt, ""},
+		{"both, as index", `{"schemaVersion":2,"manifests":[{}],"layers":[{}]}`, "", ErrCorrupt, ""},
+		{"artifact", `{"schemaVersion":2,"config":{"mediaType":"application/vnd.x"}}`, "", ErrInvalid, ""},
+		{"encrypted", `{"schemaVersion":2,` + config + `,"layers":[{"mediaType":"` + ociLayer + `v1.tar+gzip+encrypted"}]}`, "", ErrInvalid, ""},
+		{"odd layer", `{"schemaVersion":2,` + config + `,"layers":[{"mediaType":"text/plain"}]}`, "", ErrInvalid, ""},
+	} {
+		d, err := parseDocument([]byte(c.text), c.declared)
+		if !errors.Is(err, c.want) || err == nil && d.MediaType != c.kind {
+			t.Errorf("%s: %+v, %v", c.name, d, err)
+		}
+	}
+}
+
+func FuzzManifest(f *testing.F) {
+	f.Add([]byte(`{"schemaVersion":2,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:x"},"layers":[{"size":-1}]}`), []byte(`{"rootfs":{"diff_ids":["sha256:y"]}}`))
+	f.Add([]byte(`{"schemaVersion":2,"manifests":[{"platform":{"os":"linux","architecture":"arm","variant":""}}]}`), []byte(`{}`))
+	f.Fuzz(func(t *testing.T, manifest, config []byte) {
+		d, err := parseDocument(manifest, "")
+		if err != nil {
+			return
+		}
+		for _, want := range []ocispec.Platform{{OS: "linux", Architecture: "arm", Variant: "v7"}, {OS: "linux", Architecture: "amd64", Variant: "v2"}} {
+			candidates(d.Manifests, want)
+		}
+		if cfg, err := parseConfig(config, d); err == nil && len(chainIDs(cfg.RootFS.DiffIDs)) != len(d.Layers) {
+			t.Error("chain IDs and layers differ in number")
+		}
+	})
+}
+
+// An index on the registry leads to this platform's image; the index's digest is the one in RepoDigests.
+func TestPullIndex(t *testing.T) {
+	f := small(t, "mine")
+	foreign := small(t, "foreign")
+	foreign.config.Architecture = "sparc"
+	foreign.seal(t)
+	a := f.desc
+	a.Platform = &ocispec.Platform{OS: "linux", Architecture: f.config.Architecture}
+	b := foreign.desc
+	b.Platform = &ocispec.Platform{OS: "linux", Architecture: "sparc"}
+	for d, data := range foreign.blobs {
+		f.blobs[d] = data
+	}
+	index := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{b, a}}
+	index.SchemaVersion = 2
+	f.desc = f.object(t, index.MediaType, index)
+	requireRoot(t)
+	s := open(t, Config{Dir: t.TempDir()})
+	load(t, s, f.archive(t, "x:1"))
+	img, err := s.Resolve(t.Context(), "x@"+f.desc.Digest.String())
+	if err != nil || img.ID != f.manifest.Config.Digest.String() {
+		t.Errorf("%v %v", img, err)
+	}
+	consistent(t, s)
+}
+
+func TestHosts(t *testing.T) {
+	type where struct {
+		Host, Path           string
+		Plain, Pull, Resolve bool
+		Dial                 time.Duration
+	}
+	for _, c := range []struct {
+		name, registry, text string
+		want                 []where
+		err                  string
+	}{
+		{"none of its own", "docker.io", "", []where{{Host: "registry-1.docker.io", Path: "/v2", Pull: true, Resolve: true}}, ""},
+		{"loopback", "localhost:5000", "", []where{{Host: "localhost:5000", Path: "/v2", Plain: true, Pull: true, Resolve: true}}, ""},
+		{"order", "docker.io", "server = \"https://s\"\n[host.\"http://z\"]\ncapabilities=[\"pull\"]\n[host.\"a:1/x\"]\ndial_timeout=\"2s\"\n[host.\"https://b/y/v2\"]\n[host.\"https://c/api\"]\noverride_path=true\n",
+			[]where{
+				{Host: "z", Path: "/v2", Plain: true, Pull: true}, {Host: "a:1", Path: "/x/v2", Pull: true, Resolve: true, Dial: 2 * time.Second},
+				{Host: "b", Path: "/y/v2", Pull: true, Resolve: true}, {Host: "c", Path: "/api", Pull: true, Resolve: true}, {Host: "s", Path: "/v2", Pull: true, Resolve: true},
+			}, ""},
+		{"unknown key", "x.io", "sever = \"a\"", nil, "unknown key"},
+		{"unknown capability", "x.io", "capabilities = [\"fly\"]", nil, "capability"},
+		{"bad url", "x.io", "server = \"ftp://a\"", nil, "URL"},
+		{"credentials in url", "x.io", "server = \"https://u:p@a\"", nil, "URL"},
+		{"bad time", "x.io", "dial_timeout = \"fast\"", nil, "dial_timeout"},
+		{"ca missing", "x.io", "ca = \"nope.pem\"", nil, "no such file"},
+		{"header of the wrong kind", "x.io", "[header]\nx = 1", nil, "header"},
+		{"not toml", "x.io", "[[", nil, "invalid"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			eps, err := parseHosts([]byte(c.text), t.TempDir(), c.registry)
+			if (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+				t.Fatalf("error %v", err)
+			}
+			var got []where
+			for _, e := range eps {
+				got = append(got, where{e.host, e.path, e.plain, e.pull, e.resolve, e.dial})
+			}
+			if d := cmp.Diff(c.want, got); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
