@@ -125,7 +125,7 @@ func writeVersion(dir string, files payload, group *int64, now time.Time) (name 
 			return "", fmt.Errorf("write %s: %w", name, err)
 		}
 	}
-	if err := setGroup(version, group, groupReads); err != nil {
+	if err := setGroup(version, group); err != nil {
 		return "", err
 	}
 	link := filepath.Join(dir, newLink)
@@ -183,7 +183,7 @@ func showNames(dir string, files payload, group *int64) error {
 	if group == nil {
 		return nil
 	}
-	return setGroup(dir, group, groupReads)
+	return setGroup(dir, group)
 }
 
 // removeStale drops links that lead nowhere now and versions that are not current.

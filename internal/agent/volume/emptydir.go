@@ -2,26 +2,79 @@ package volume
 
 import (
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// setupEmptyDir makes an empty folder for the Pod, on the disk or in memory.
+// setupEmptyDir makes an empty folder for the Pod, on the disk, in memory or in huge pages.
 func setupEmptyDir(dir string, pod *corev1.Pod, src *corev1.EmptyDirVolumeSource) error {
-	switch src.Medium {
-	case corev1.StorageMediumDefault, corev1.StorageMediumMemory:
-	default:
-		return fmt.Errorf("storage medium %q is not supported", src.Medium)
-	}
-	if err := makeDir(dir, 0o777); err != nil {
-		return err
-	}
-	if src.Medium == corev1.StorageMediumMemory {
-		if err := mountTmpfs(dir, memorySize(pod, src)); err != nil {
+	r := emptyDirRoot(pod, src)
+	mount := func() error { return nil }
+	switch {
+	case src.Medium == corev1.StorageMediumDefault:
+	case src.Medium == corev1.StorageMediumMemory:
+		mount = func() error { return mountTmpfs(dir, r, memorySize(pod, src)) }
+	case src.Medium == corev1.StorageMediumHugePages || strings.HasPrefix(string(src.Medium), string(corev1.StorageMediumHugePagesPrefix)):
+		page, err := pageSize(pod, src.Medium)
+		if err != nil {
 			return err
 		}
+		mount = func() error { return mountHugePages(dir, r, page) }
+	default:
+		return fmt.Errorf("unknown storage medium %q", src.Medium)
 	}
-	return setGroupOnce(dir, fsGroup(pod))
+	if err := makeDir(dir, r); err != nil {
+		return err
+	}
+	return mount()
+}
+
+// emptyDirRoot is the top folder: open to all unless the volume says otherwise, and the Pod's fsGroup may write to it.
+func emptyDirRoot(pod *corev1.Pod, src *corev1.EmptyDirVolumeSource) root {
+	r := openRoot
+	if src.Mode != nil {
+		r.mode = uint32(*src.Mode)
+	}
+	if r.group = fsGroup(pod); r.group != nil {
+		r.mode |= 0o2770
+	}
+	return r
+}
+
+// pageSize is the size in bytes of the huge pages that medium stands for: the size in its name, or the one size that the Pod's
+// containers ask for.
+func pageSize(pod *corev1.Pod, medium corev1.StorageMedium) (int64, error) {
+	if name, ok := strings.CutPrefix(string(medium), string(corev1.StorageMediumHugePagesPrefix)); ok {
+		size, err := resource.ParseQuantity(name)
+		if err != nil {
+			return 0, fmt.Errorf("storage medium %q: %w", medium, err)
+		}
+		return size.Value(), nil
+	}
+	var found string
+	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for _, c := range list {
+			for name := range c.Resources.Requests {
+				size, ok := strings.CutPrefix(string(name), corev1.ResourceHugePagesPrefix)
+				if ok && found != "" && found != size {
+					return 0, fmt.Errorf("medium: %s can't be used if container requests multiple huge page sizes", medium)
+				}
+				if ok {
+					found = size
+				}
+			}
+		}
+	}
+	if found == "" {
+		return 0, fmt.Errorf("medium %s: hugePages storage requested, but there is no resource request for huge pages", medium)
+	}
+	size, err := resource.ParseQuantity(found)
+	if err != nil {
+		return 0, fmt.Errorf("resource %s%s: %w", corev1.ResourceHugePagesPrefix, found, err)
+	}
+	return size.Value(), nil
 }
 
 // memorySize is the limit of an emptyDir in memory: its sizeLimit, or the Pod's memory limit where that is smaller; 0 for none.

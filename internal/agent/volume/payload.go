@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -9,9 +10,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
-	"time"
 
-	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -57,20 +56,31 @@ func (v *Volumes) files(ctx context.Context, pod *corev1.Pod, state *podVolumes,
 	switch {
 	case vol.ConfigMap != nil:
 		s := vol.ConfigMap
-		return v.configMap(ctx, pod.Namespace, s.Name, s.Items, s.DefaultMode, s.Optional)
+		return v.configMap(ctx, pod.Namespace, s.Name, selection{s.Items, s.Optional, s.DefaultMode, s.DefaultUser})
 	case vol.Secret != nil:
 		s := vol.Secret
-		return v.secret(ctx, pod.Namespace, s.SecretName, s.Items, s.DefaultMode, s.Optional)
+		return v.secret(ctx, pod.Namespace, s.SecretName, selection{s.Items, s.Optional, s.DefaultMode, s.DefaultUser})
 	case vol.DownwardAPI != nil:
-		return v.downward(pod, vol.DownwardAPI.Items, vol.DownwardAPI.DefaultMode)
+		s := vol.DownwardAPI
+		return v.downward(pod, s.Items, s.DefaultMode, s.DefaultUser)
 	default:
 		return v.projected(ctx, pod, state, vol.Projected)
 	}
 }
 
-func (v *Volumes) configMap(ctx context.Context, ns, name string, items []corev1.KeyToPath, mode *int32, optional *bool) (payload, error) {
+// selection says which keys of an object become files.
+type selection struct {
+	items    []corev1.KeyToPath
+	optional *bool
+	mode     *int32
+	user     *int64
+}
+
+func (s selection) isOptional() bool { return s.optional != nil && *s.optional }
+
+func (v *Volumes) configMap(ctx context.Context, ns, name string, sel selection) (payload, error) {
 	cm, err := v.cfg.Sources.GetConfigMap(ctx, ns, name)
-	if apierrors.IsNotFound(err) && optional != nil && *optional {
+	if apierrors.IsNotFound(err) && sel.isOptional() {
 		cm, err = &corev1.ConfigMap{}, nil
 	}
 	if err != nil {
@@ -83,18 +93,18 @@ func (v *Volumes) configMap(ctx context.Context, ns, name string, items []corev1
 	for k, s := range cm.Data {
 		data[k] = []byte(s)
 	}
-	return pick(data, items, mode, optional, "configmap references non-existent config key: %s")
+	return sel.pick(data, "configmap references non-existent config key: %s")
 }
 
-func (v *Volumes) secret(ctx context.Context, ns, name string, items []corev1.KeyToPath, mode *int32, optional *bool) (payload, error) {
+func (v *Volumes) secret(ctx context.Context, ns, name string, sel selection) (payload, error) {
 	secret, err := v.cfg.Sources.GetSecret(ctx, ns, name)
-	if apierrors.IsNotFound(err) && optional != nil && *optional {
+	if apierrors.IsNotFound(err) && sel.isOptional() {
 		secret, err = &corev1.Secret{}, nil
 	}
 	if err != nil {
 		return nil, asMessage(err, "secret", name)
 	}
-	return pick(secret.Data, items, mode, optional, "references non-existent secret key: %s")
+	return sel.pick(secret.Data, "references non-existent secret key: %s")
 }
 
 // asMessage names a missing object in the singular, as kubelet's events do; the API server itself says the plural.
@@ -105,36 +115,32 @@ func asMessage(err error, singular, name string) error {
 	return err
 }
 
-// pick lays keys out as files: all of them under their own names, or those of items.
-func pick(data map[string][]byte, items []corev1.KeyToPath, mode *int32, optional *bool, missing string) (payload, error) {
-	if mode == nil {
+// pick lays keys out as files: all of them under their own names, or those of the items.
+func (s selection) pick(data map[string][]byte, missing string) (payload, error) {
+	if s.mode == nil {
 		return nil, errNoMode
 	}
 	out := payload{}
-	if len(items) == 0 {
+	if len(s.items) == 0 {
 		for k, d := range data {
-			out[k] = file{data: d, mode: *mode}
+			out[k] = file{data: d, mode: *s.mode, user: s.user}
 		}
 		return out, nil
 	}
-	for _, item := range items {
+	for _, item := range s.items {
 		d, ok := data[item.Key]
 		if !ok {
-			if optional != nil && *optional {
+			if s.isOptional() {
 				continue
 			}
 			return nil, fmt.Errorf(missing, item.Key)
 		}
-		f := file{data: d, mode: *mode}
-		if item.Mode != nil {
-			f.mode = *item.Mode
-		}
-		out[item.Path] = f
+		out[item.Path] = file{data: d, mode: *cmp.Or(item.Mode, s.mode), user: cmp.Or(item.User, s.user)}
 	}
 	return out, nil
 }
 
-func (v *Volumes) downward(pod *corev1.Pod, items []corev1.DownwardAPIVolumeFile, mode *int32) (payload, error) {
+func (v *Volumes) downward(pod *corev1.Pod, items []corev1.DownwardAPIVolumeFile, mode *int32, user *int64) (payload, error) {
 	if mode == nil {
 		return nil, errNoMode
 	}
@@ -145,10 +151,7 @@ func (v *Volumes) downward(pod *corev1.Pod, items []corev1.DownwardAPIVolumeFile
 	out := payload{}
 	var errs []error
 	for _, item := range items {
-		f := file{mode: *mode}
-		if item.Mode != nil {
-			f.mode = *item.Mode
-		}
+		f := file{mode: *cmp.Or(item.Mode, mode), user: cmp.Or(item.User, user)}
 		var value string
 		var err error
 		switch {
@@ -177,13 +180,13 @@ func (v *Volumes) projected(ctx context.Context, pod *corev1.Pod, state *podVolu
 		var err error
 		switch {
 		case s.Secret != nil:
-			part, err = v.secret(ctx, pod.Namespace, s.Secret.Name, s.Secret.Items, src.DefaultMode, s.Secret.Optional)
+			part, err = v.secret(ctx, pod.Namespace, s.Secret.Name, selection{s.Secret.Items, s.Secret.Optional, src.DefaultMode, src.DefaultUser})
 		case s.ConfigMap != nil:
-			part, err = v.configMap(ctx, pod.Namespace, s.ConfigMap.Name, s.ConfigMap.Items, src.DefaultMode, s.ConfigMap.Optional)
+			part, err = v.configMap(ctx, pod.Namespace, s.ConfigMap.Name, selection{s.ConfigMap.Items, s.ConfigMap.Optional, src.DefaultMode, src.DefaultUser})
 		case s.DownwardAPI != nil:
-			part, err = v.downward(pod, s.DownwardAPI.Items, src.DefaultMode)
+			part, err = v.downward(pod, s.DownwardAPI.Items, src.DefaultMode, src.DefaultUser)
 		case s.ServiceAccountToken != nil:
-			part, err = v.token(ctx, pod, state, s.ServiceAccountToken, *src.DefaultMode)
+			part, err = v.token(ctx, pod, state, s.ServiceAccountToken, file{mode: *src.DefaultMode, user: src.DefaultUser})
 		default:
 			err = errors.New("this kind of projected source is not supported")
 		}
@@ -194,76 +197,4 @@ func (v *Volumes) projected(ctx context.Context, pod *corev1.Pod, state *podVolu
 		maps.Copy(out, part)
 	}
 	return out, errors.Join(errs...)
-}
-
-// tokenKey tells the tokens of one Pod apart.
-type tokenKey struct {
-	audience string
-	seconds  int64
-}
-
-// token asks for a token, or gives the one it has until a fifth of its life is left or it is a day old.
-func (v *Volumes) token(ctx context.Context, pod *corev1.Pod, state *podVolumes, src *corev1.ServiceAccountTokenProjection, mode int32) (payload, error) {
-	if v.cfg.Token == nil {
-		return nil, errors.New("service account tokens are not available")
-	}
-	key := tokenKey{audience: src.Audience, seconds: 3600}
-	if src.ExpirationSeconds != nil {
-		key.seconds = *src.ExpirationSeconds
-	}
-	tok := state.tokens[key]
-	if tok == nil || !v.cfg.Clock.Now().Before(refreshAt(tok.ExpirationTimestamp.Time, key.seconds)) {
-		spec := authenticationv1.TokenRequestSpec{
-			ExpirationSeconds: &key.seconds,
-			BoundObjectRef:    &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: pod.Name, UID: pod.UID},
-		}
-		if src.Audience != "" {
-			spec.Audiences = []string{src.Audience}
-		}
-		fresh, err := v.cfg.Token(ctx, pod, spec)
-		switch {
-		case err == nil:
-			tok = fresh
-			state.tokens[key] = tok
-		case tok == nil || !v.cfg.Clock.Now().Before(tok.ExpirationTimestamp.Time):
-			return nil, fmt.Errorf("failed to fetch token: %w", err)
-		default:
-			v.cfg.Log.Warn("renewing a service account token failed; the Pod keeps the old one", "pod", pod.Namespace+"/"+pod.Name, "err", err)
-		}
-	}
-	f := file{data: []byte(tok.Token), mode: mode, user: commonUser(pod)}
-	if f.user != nil || fsGroup(pod) != nil {
-		f.mode = 0o600
-	}
-	return payload{src.Path: f}, nil
-}
-
-func refreshAt(expires time.Time, seconds int64) time.Time {
-	life := time.Duration(seconds) * time.Second
-	at := expires.Add(-life / 5)
-	if day := expires.Add(-life).Add(24 * time.Hour); day.Before(at) {
-		return day
-	}
-	return at
-}
-
-// commonUser is the user that all containers of the Pod run as, if the Pod says so and they are one.
-func commonUser(pod *corev1.Pod) *int64 {
-	var user *int64
-	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
-		for _, c := range list {
-			var u *int64
-			if pod.Spec.SecurityContext != nil {
-				u = pod.Spec.SecurityContext.RunAsUser
-			}
-			if c.SecurityContext != nil && c.SecurityContext.RunAsUser != nil {
-				u = c.SecurityContext.RunAsUser
-			}
-			if u == nil || user != nil && *user != *u {
-				return nil
-			}
-			user = u
-		}
-	}
-	return user
 }

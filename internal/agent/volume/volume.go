@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
 
+	"golang.org/x/sys/unix"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -175,11 +177,11 @@ func (v *Volumes) setup(ctx context.Context, pod *corev1.Pod, state *podVolumes,
 }
 
 func (v *Volumes) project(dir string, pod *corev1.Pod, name string, p plugin, files payload) error {
-	if err := makeDir(dir, 0o777); err != nil {
+	if err := makeDir(dir, openRoot); err != nil {
 		return err
 	}
 	if p.memory {
-		if err := mountTmpfs(dir, 0); err != nil {
+		if err := mountTmpfs(dir, openRoot, 0); err != nil {
 			return err
 		}
 	}
@@ -230,25 +232,43 @@ func join(dir, name string) (string, error) {
 	return filepath.Join(dir, name), nil
 }
 
-// makeDir makes dir with exactly mode, and its parents for the owner and group only.
-func makeDir(dir string, mode os.FileMode) error {
+// root is what the top folder of a volume is made with.
+type root struct {
+	// mode is in the form of chmod(2), with the special bits.
+	mode uint32
+	// group owns it; nil for root.
+	group *int64
+}
+
+// openRoot is the top folder that everybody may write to.
+var openRoot = root{mode: 0o777}
+
+// makeDir makes dir as r says, and its parents for the owner and group only. A folder that is there stays as it is, for
+// containers may have changed it: so it gets its name only when it is ready.
+func makeDir(dir string, r root) error {
+	info, err := os.Lstat(dir)
+	if err == nil && !info.IsDir() {
+		return fmt.Errorf("%s is not a folder", dir)
+	}
+	if err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	fresh := filepath.Join(filepath.Dir(dir), "."+filepath.Base(dir)+".new")
 	if err := os.MkdirAll(filepath.Dir(dir), 0o750); err != nil {
 		return err
 	}
-	if err := os.Mkdir(dir, mode); err != nil && !errors.Is(err, os.ErrExist) {
+	if err := os.Mkdir(fresh, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	info, err := os.Lstat(dir)
-	if err != nil {
-		return err
+	if r.group != nil {
+		if err := os.Chown(fresh, -1, int(*r.group)); err != nil {
+			return err
+		}
 	}
-	if !info.IsDir() {
-		return fmt.Errorf("%s is not a folder", dir)
+	if err := unix.Chmod(fresh, r.mode); err != nil {
+		return fmt.Errorf("set mode of %s: %w", fresh, err)
 	}
-	if info.Mode().Perm()&mode == mode {
-		return nil
-	}
-	return os.Chmod(dir, info.Mode()|mode)
+	return os.Rename(fresh, dir)
 }
 
 func fsGroup(pod *corev1.Pod) *int64 {

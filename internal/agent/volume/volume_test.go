@@ -35,9 +35,10 @@ func TestEmptyDir(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "kept"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	must(t, os.Chmod(dir, 0o700))
 	f.setup(t)
-	if got := mode(t, filepath.Join(dir, "kept")); got != 0o600 {
-		t.Errorf("a second Setup changed what the container wrote: %v", got)
+	if got, top := mode(t, filepath.Join(dir, "kept")), mode(t, dir).Perm(); got != 0o600 || top != 0o700 {
+		t.Errorf("a second Setup changed what the container did: %v, %v", got, top)
 	}
 }
 
@@ -51,6 +52,26 @@ func TestEmptyDirInMemory(t *testing.T) {
 		}
 		if mounts, _ := mountsBelow(dir); len(mounts) != 1 {
 			t.Errorf("mounts: %v", mounts)
+		}
+	}
+}
+
+func TestEmptyDirInHugePages(t *testing.T) {
+	if _, err := os.Stat("/sys/kernel/mm/hugepages/hugepages-2048kB"); err != nil {
+		t.Skip("this kernel has no huge pages of 2 MiB")
+	}
+	for _, medium := range []corev1.StorageMedium{"HugePages", "HugePages-2Mi"} {
+		f := newFixture(t, emptyDirVolume(corev1.EmptyDirVolumeSource{Medium: medium, Mode: ptr[int32](0o1770)}))
+		f.pod.Spec.Containers[0].Resources.Requests = corev1.ResourceList{"hugepages-2Mi": resource.MustParse("4Mi")}
+		for range 2 {
+			dir := f.setup(t)["v"].Path
+			var st unix.Statfs_t
+			if err := unix.Statfs(dir, &st); err != nil || st.Type != unix.HUGETLBFS_MAGIC || st.Bsize != 2<<20 {
+				t.Errorf("statfs: %+v, %v", st, err)
+			}
+			if got := mode(t, dir); got != os.ModeDir|os.ModeSticky|0o770 {
+				t.Errorf("mode %v", got)
+			}
 		}
 	}
 }
@@ -214,7 +235,9 @@ func TestMissingSources(t *testing.T) {
 		{"optional Secret", item(secretVolume("x"), "nope", true), ""},
 		{"key there", item(secretVolume("s"), "key", false), ""},
 		{"not supported", corev1.Volume{Name: "v", VolumeSource: corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{}}}, "this kind of volume is not supported"},
-		{"huge pages", emptyDirVolume(corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumHugePages}), `storage medium "HugePages" is not supported`},
+		{"huge pages", emptyDirVolume(corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumHugePages}), "medium HugePages: hugePages storage requested, but there is no resource request for huge pages"},
+		{"odd medium", emptyDirVolume(corev1.EmptyDirVolumeSource{Medium: "Tape"}), `unknown storage medium "Tape"`},
+		{"odd page size", emptyDirVolume(corev1.EmptyDirVolumeSource{Medium: "HugePages-x"}), `storage medium "HugePages-x": ` + resource.ErrFormatWrong.Error()},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := newFixture(t, tc.volume)
@@ -278,6 +301,9 @@ func TestProjected(t *testing.T) {
 	want["labels"] = `app="y"`
 	if diff := cmp.Diff(want, visible(t, dir)); diff != "" || asked != 1 {
 		t.Error(diff, asked)
+	}
+	if at, ok := f.RefreshAt(f.pod.UID); !ok || at.Sub(f.clock.Now()) != 100*time.Second {
+		t.Errorf("RefreshAt %v, %v", at, ok)
 	}
 	f.clock.SetTime(f.clock.Now().Add(200 * time.Second))
 	must(t, f.Update(t.Context(), f.pod))
