@@ -86,3 +86,21 @@ func TestValidate(t *testing.T) {
 		}
 	}
 }
+
+func TestDockerRules(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.PodCIDRs = append(cfg.PodCIDRs, netip.MustParsePrefix("fd42::/48"))
+	var got []string
+	for _, r := range dockerRules(cfg) {
+		got = append(got, iptables(r)+" "+strings.Join(r, " "))
+	}
+	want := []string{
+		"iptables DOCKER-USER -s 10.42.0.0/16 -m comment --comment carob_test: Pod network -j ACCEPT",
+		"iptables DOCKER-USER -d 10.42.0.0/16 -m comment --comment carob_test: Pod network -j ACCEPT",
+		"ip6tables DOCKER-USER -s fd42::/48 -m comment --comment carob_test: Pod network -j ACCEPT",
+		"ip6tables DOCKER-USER -d fd42::/48 -m comment --comment carob_test: Pod network -j ACCEPT",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}

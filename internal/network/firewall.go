@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"os/exec"
 	"slices"
+	"strings"
 
 	"github.com/google/nftables"
 
@@ -38,7 +40,7 @@ func iptables(r []string) string {
 // openDockerUser adds the accept rules where Docker drops forwarded traffic. That some firewall could not be opened does not
 // stop Pods from running: it is logged, and Problems tells of it.
 func openDockerUser(ctx context.Context, cfg Config, log *slog.Logger) {
-	if !hasChain(dockerChain) {
+	if !hasDocker(ctx) {
 		return
 	}
 	for _, r := range dockerRules(cfg) {
@@ -53,7 +55,7 @@ func openDockerUser(ctx context.Context, cfg Config, log *slog.Logger) {
 }
 
 func closeDockerUser(ctx context.Context, cfg Config) error {
-	if !hasChain(dockerChain) {
+	if !hasDocker(ctx) {
 		return nil
 	}
 	var errs []error
@@ -69,9 +71,17 @@ func closeDockerUser(ctx context.Context, cfg Config) error {
 	return errors.Join(errs...)
 }
 
-func hasChain(name string) bool {
+// hasDocker says whether Docker's chain is there, in nftables or, by the kernel's list of tables, in the older iptables.
+func hasDocker(ctx context.Context) bool {
 	chains, err := listChains()
-	return err == nil && slices.ContainsFunc(chains, func(c *nftables.Chain) bool { return c.Name == name })
+	if err == nil && slices.ContainsFunc(chains, func(c *nftables.Chain) bool { return c.Name == dockerChain }) {
+		return true
+	}
+	legacy, err := os.ReadFile("/proc/net/ip_tables_names")
+	if err != nil || !slices.Contains(strings.Fields(string(legacy)), "filter") {
+		return false
+	}
+	return exec.CommandContext(ctx, "iptables", "-w", "-n", "-L", dockerChain).Run() == nil
 }
 
 func listChains() ([]*nftables.Chain, error) {
