@@ -42,6 +42,21 @@ func start(t *testing.T, objects ...runtime.Object) *world {
 		p.UID = types.UID(p.Name)
 		return false, nil, nil
 	})
+	// The fake would let a status update write the spec too.
+	sets := appsv1.SchemeGroupVersion.WithResource("replicasets")
+	w.client.PrependReactor("update", "replicasets", func(a clienttesting.Action) (bool, runtime.Object, error) {
+		if a.GetSubresource() != "status" {
+			return false, nil, nil
+		}
+		update := a.(clienttesting.UpdateAction).GetObject().(*appsv1.ReplicaSet)
+		have, err := w.client.Tracker().Get(sets, update.Namespace, update.Name)
+		if err != nil {
+			return true, nil, err
+		}
+		rs := have.(*appsv1.ReplicaSet).DeepCopy()
+		rs.Status = update.Status
+		return true, rs, w.client.Tracker().Update(sets, rs, rs.Namespace)
+	})
 	factory := informers.NewSharedInformerFactory(w.client, 0)
 	c, err := New(Config{Client: w.client, Informers: factory, Recorder: w.events, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
