@@ -106,7 +106,12 @@ func New(ctx context.Context, cfg Config) (*Network, error) {
 		n.sources = append(n.sources, ipam.Gateway(r))
 	}
 	if err := n.open(ctx); err != nil {
-		n.shut()
+		if n.events != nil {
+			n.events.close()
+		}
+		if n.node != nil {
+			n.node.Close()
+		}
 		return nil, fmt.Errorf("set up Pod network: %w", err)
 	}
 	n.wg.Go(n.listen)
@@ -168,23 +173,16 @@ func (n *Network) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// Close stops listening. Links, addresses and rules stay, so that Pods go on. It may be called more than once.
+// Close stops listening. Links, addresses and rules stay, so that Pods go on. It may be called more
+// than once, and not while Attach or Detach are at work.
 func (n *Network) Close() error {
 	n.closing.Do(func() {
 		close(n.done)
-		n.shut()
-	})
-	n.wg.Wait()
-	return nil
-}
-
-func (n *Network) shut() {
-	if n.events != nil {
 		n.events.close()
-	}
-	if n.node != nil {
+		n.wg.Wait()
 		n.node.Close()
-	}
+	})
+	return nil
 }
 
 func leaseDir(dir string) string { return filepath.Join(dir, "leases") }
