@@ -8,6 +8,7 @@
 //	state.json            what the store holds (version, images, layers, blobs); replaced atomically
 //	blobs/sha256/<hex>    manifests, configs and layers, as the registry served them
 //	layers/<n>/           one unpacked layer, whiteouts in overlay's form; n is short, for mount options have 4096 bytes
+//	empty/                stands for the layers of an image that has none
 //	tmp/                  all that is unfinished
 //	trash/                all that is being deleted
 //

@@ -92,8 +92,10 @@ func extract(ctx context.Context, dir string, blob io.Reader, parents []string, 
 		return nil, err
 	}
 	defer plain.Close()
+	ahead := newReadAhead(plain)
+	defer ahead.Close()
 	sum := diffID.Algorithm().Hash()
-	tarball := io.TeeReader(plain, sum)
+	tarball := io.TeeReader(ahead, sum)
 	w := &layerWriter{root: dir, layer: &layer{DiffID: diffID.String()}, capabilities: map[string]string{}}
 	_, err = archive.Apply(ctx, dir, tarball, archive.WithFilter(w.accept), archive.WithConvertWhiteout(w.whiteout), archive.WithParents(parents))
 	if err != nil {

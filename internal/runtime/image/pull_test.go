@@ -159,14 +159,10 @@ func TestPullErrors(t *testing.T) {
 		{name: "open one beside it", ref: "open:1"},
 		{name: "no reference", ref: "UPPER", want: ErrInvalid},
 		{name: "empty", ref: "", want: ErrInvalid},
-		{name: "plain http not configured", ref: "198.51.100.1:1/x", want: ErrUnavailable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 			defer cancel()
-			if c.name == "plain http not configured" {
-				t.Skip("would leave this machine")
-			}
 			_, err := s.PullImage(ctx, &runtimeapi.ImageSpec{Image: c.ref}, c.auth, nil)
 			if !errors.Is(err, c.want) || err != nil && !strings.Contains(err.Error(), c.text) {
 				t.Errorf("error %v, want %v", err, c.want)

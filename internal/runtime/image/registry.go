@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/distribution/reference"
@@ -40,7 +39,7 @@ type session struct {
 	auth  authn.Authenticator
 	scope string
 
-	mu     sync.Mutex
+	slot   chan struct{} // one place; who fills it may set client
 	client *http.Client
 }
 
@@ -56,7 +55,7 @@ func newRemote(dir string, ref reference.Named, auth *runtimeapi.AuthConfig) (*r
 		if err != nil {
 			return nil, err
 		}
-		r.sessions = append(r.sessions, &session{endpoint: ep, auth: a, scope: "repository:" + r.repository + ":pull"})
+		r.sessions = append(r.sessions, &session{endpoint: ep, auth: a, scope: "repository:" + r.repository + ":pull", slot: make(chan struct{}, 1)})
 	}
 	return r, nil
 }
@@ -265,8 +264,12 @@ func plainError(err error) error {
 
 // connect asks the host, once, how it wants to be talked to, and logs in.
 func (h *session) connect(ctx context.Context) (*http.Client, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	select {
+	case h.slot <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-h.slot }()
 	if h.client != nil {
 		return h.client, nil
 	}

@@ -82,7 +82,8 @@ type Image struct {
 	RepoTags, RepoDigests []string
 	// Config has entrypoint, environment, user and so on.
 	Config ocispec.ImageConfig
-	// Layers are the folders to mount, topmost first, as overlay's lowerdir wants them.
+	// Layers are the folders to mount, topmost first, as overlay's lowerdir wants them; at least one. They are siblings with
+	// short names: a mount from their parent folder fits 127 of them into a page of options.
 	Layers []string
 	// Size in bytes on disk.
 	Size int64
@@ -103,13 +104,13 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 		writer: make(chan struct{}, 1), slots: make(chan struct{}, cfg.Parallel),
 		holds: map[string]int{}, fresh: map[string]*layer{},
 	}
-	for _, d := range []string{s.dir, s.path("tmp"), s.path("trash"), s.path("layers"), s.path("blobs")} {
+	for _, d := range []string{s.dir, s.path("tmp"), s.path("trash"), s.path("layers"), s.path("blobs"), s.path("empty")} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, fmt.Errorf("open image store: %w", err)
 		}
 	}
-	// Processes of any user must reach their root file system through these two.
-	for _, d := range []string{s.dir, s.path("layers")} {
+	// Processes of any user must reach their root file system through these.
+	for _, d := range []string{s.dir, s.path("layers"), s.path("empty")} {
 		if err := os.Chmod(d, 0o711); err != nil {
 			return nil, fmt.Errorf("open image store: %w", err)
 		}
@@ -298,6 +299,9 @@ func (s *Store) image(st *state, r *record) (*Image, error) {
 		if l.Opaque {
 			break
 		}
+	}
+	if len(img.Layers) == 0 {
+		img.Layers = []string{s.path("empty")}
 	}
 	return img, nil
 }

@@ -1,0 +1,94 @@
+package image
+
+import (
+	"bytes"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"carob.dev/carob/test/registry/serve"
+)
+
+// Most registries hand out tokens for a password.
+func TestPullWithToken(t *testing.T) {
+	w := newWeb(t, nil)
+	w.add(t, simple(t), "docker.io/library/app:latest")
+	w.hook = func(rw http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path == "/token" {
+			if u, p, _ := r.BasicAuth(); u != "u" || p != "p" || r.URL.Query().Get("scope") != "repository:library/app:pull" {
+				rw.WriteHeader(http.StatusUnauthorized)
+				return true
+			}
+			fmt.Fprint(rw, `{"token":"t1"}`)
+			return true
+		}
+		if r.Header.Get("Authorization") == "Bearer t1" {
+			return false
+		}
+		rw.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="%s/token",service="x"`, w.URL))
+		rw.WriteHeader(http.StatusUnauthorized)
+		return true
+	}
+	s := w.store(t)
+	if _, err := s.Pull(t.Context(), "app", PullOptions{}); !errors.Is(err, ErrUnauthorized) {
+		t.Errorf("without password: %v", err)
+	}
+	if _, err := s.Pull(t.Context(), "app", PullOptions{Auth: &runtimeapi.AuthConfig{Username: "u", Password: "p"}}); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Pull(t.Context(), "app", PullOptions{Auth: &runtimeapi.AuthConfig{RegistryToken: "t1"}}); err != nil {
+		t.Error(err)
+	}
+}
+
+// A private certificate authority has to be named, or checking be turned off; https never falls back to http.
+func TestPullTLS(t *testing.T) {
+	requireRoot(t)
+	reg, err := serve.Start("127.0.0.1:0", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = reg.Stop(t.Context()) }()
+	web := httptest.NewTLSServer(reg)
+	defer web.Close()
+	f := simple(t)
+	if err := reg.Add(bytes.NewReader(f.archive(t, "docker.io/library/app:latest"))); err != nil {
+		t.Fatal(err)
+	}
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw})
+	for _, c := range []struct {
+		name, text string
+		want       error
+	}{
+		{"unknown authority", fmt.Sprintf("server = %q\n", web.URL), ErrUnavailable},
+		{"named authority", fmt.Sprintf("server = %q\nca = \"ca.pem\"\n", web.URL), nil},
+		{"unchecked", fmt.Sprintf("server = %q\nskip_verify = true\n", web.URL), nil},
+		{"https to a plain server", fmt.Sprintf("server = \"https://%s\"\n", reg.Addr), ErrUnavailable},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			hosts := t.TempDir()
+			for name, data := range map[string][]byte{"hosts.toml": []byte(c.text), "ca.pem": ca} {
+				if err := os.MkdirAll(filepath.Join(hosts, "example.com"), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(filepath.Join(hosts, "example.com", name), data, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s := open(t, Config{Dir: t.TempDir(), RegistryConfigDir: hosts, RetryDelay: time.Millisecond})
+			img, err := s.Pull(t.Context(), "example.com/library/app", PullOptions{})
+			if !errors.Is(err, c.want) || err == nil && img.ID != f.manifest.Config.Digest.String() {
+				t.Errorf("%v, %v", img, err)
+			}
+			t.Log(err)
+		})
+	}
+}
