@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"carob.dev/carob/internal/store"
 	"carob.dev/carob/internal/store/storetest"
@@ -10,7 +11,7 @@ import (
 
 func openStore(t testing.TB) *store.Store {
 	t.Helper()
-	s, err := store.Open(context.Background(), store.Config{Dir: t.TempDir()})
+	s, err := store.Open(context.Background(), store.Config{Dir: t.TempDir(), ProgressInterval: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

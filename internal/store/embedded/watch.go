@@ -101,7 +101,7 @@ func (w *watch) step() bool {
 	}
 	w.db.mu.Unlock()
 
-	if from > 0 && from >= compacted && !inMemory {
+	if from > compacted && !inMemory {
 		var err error
 		if events, upto, compacted, err = w.fromDisk(from, upto); err != nil {
 			if w.ctx.Err() == nil && !errors.Is(err, errClosed) {
@@ -110,7 +110,7 @@ func (w *watch) step() bool {
 			return false
 		}
 	}
-	if from > 0 && from < compacted {
+	if from > 0 && from <= compacted {
 		w.send(clientv3.WatchResponse{Header: header(upto), Canceled: true, CompactRevision: compacted})
 		return false
 	}
@@ -139,7 +139,7 @@ func (w *watch) step() bool {
 func (w *watch) fromDisk(from, upto int64) (events []event, _, compacted int64, err error) {
 	err = w.db.read(func(v view, _, c int64) error {
 		compacted = c
-		if from < c {
+		if from <= c {
 			return nil
 		}
 		hi := w.hi

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"go.etcd.io/etcd/client/v3/kubernetes"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -34,7 +33,7 @@ type cacheSetup struct {
 
 func newCached(t testing.TB, open Open, set cacheSetup) *cached {
 	t.Helper()
-	f := newFixture(t, open, setup{transformer: plain()})
+	f := newFixture(t, open, setup{transformer: plain(), codec: protoCodec()})
 	cfg := cacher.Config{
 		Storage: f.Interface, Versioner: storage.APIObjectVersioner{}, GroupResource: schema.GroupResource{Resource: "pods"},
 		EventsHistoryWindow: cacher.DefaultEventFreshDuration, ResourcePrefix: "/pods/",
@@ -90,8 +89,6 @@ func (s settled) Create(ctx context.Context, key string, obj, out runtime.Object
 
 func ignoreKey(context.Context, *testing.T, string) {}
 func ignoreCalls(*testing.T, uint64, uint64)        {}
-
-var _ = kubernetes.GetOptions{}
 
 func runCacher(t *testing.T, open Open) {
 	suiteWith := func(name string, set cacheSetup, fn func(ctx context.Context, t *testing.T, c *cached)) {

@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/features"
-	"k8s.io/apiserver/pkg/storage/etcd3"
 	storagetesting "k8s.io/apiserver/pkg/storage/testing"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	featuregatetesting "k8s.io/component-base/featuregate/testing"
@@ -31,7 +28,7 @@ func (f *failing) Decode(data []byte, defaults *schema.GroupVersionKind, into ru
 	return f.Codec.Decode(data, defaults, into)
 }
 
-// Run runs all suites.
+// Run runs all suites. The store sends periodic progress to watchers at least every few seconds.
 func Run(t *testing.T, open Open) {
 	t.Run("etcd3", func(t *testing.T) { runEtcd3(t, open) })
 	t.Run("etcd3/watch", func(t *testing.T) { runEtcd3Watch(t, open) })
@@ -81,7 +78,7 @@ func runEtcd3(t *testing.T, open Open) {
 	for _, want := range []string{"missing", "expected"} {
 		t.Run("DeleteWithDecodeError/"+want, func(t *testing.T) {
 			featuregatetesting.SetFeatureGateDuringTest(t, utilfeature.DefaultFeatureGate, features.AllowUnsafeMalformedObjectDeletion, true)
-			c := &failing{Codec: codec()}
+			c := &failing{Codec: jsonCodec()}
 			f := newFixture(t, open, setup{codec: c})
 			run := storagetesting.RunTestDeleteExpectedTransformOrDecodeError
 			if want == "missing" {
@@ -233,9 +230,3 @@ func runEtcd3Watch(t *testing.T, open Open) {
 		storagetesting.RunWatchErrorIsBlockingFurtherEvents(ctx, t, f)
 	})
 }
-
-var (
-	_ = etcd3.TestOnlySetFatalOnDecodeError
-	_ = math.MaxInt64
-	_ = time.Second
-)
