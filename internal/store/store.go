@@ -20,6 +20,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/kubernetes"
+	"go.uber.org/zap"
 	"k8s.io/apiserver/pkg/storage"
 	"k8s.io/apiserver/pkg/storage/etcd3"
 	"k8s.io/apiserver/pkg/storage/feature"
@@ -148,7 +149,7 @@ func dial(ctx context.Context, cfg Config) (*kubernetes.Client, error) {
 	}
 	c, err := kubernetes.New(clientv3.Config{
 		Endpoints: cfg.Endpoints, TLS: tlsConfig, DialTimeout: 10 * time.Second,
-		DialKeepAliveTime: 30 * time.Second, DialKeepAliveTimeout: 10 * time.Second,
+		DialKeepAliveTime: 30 * time.Second, DialKeepAliveTimeout: 10 * time.Second, Logger: zap.NewNop(), // errors are returned as well
 	})
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", strings.Join(cfg.Endpoints, ", "), err)
