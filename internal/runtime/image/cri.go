@@ -61,7 +61,9 @@ func (s *Store) ImageStatus(ctx context.Context, spec *runtimeapi.ImageSpec, ver
 }
 
 // PullImage is Pull in the CRI's terms; it returns the image's ID.
-func (s *Store) PullImage(ctx context.Context, spec *runtimeapi.ImageSpec, auth *runtimeapi.AuthConfig, _ *runtimeapi.PodSandboxConfig) (string, error) {
+func (s *Store) PullImage(
+	ctx context.Context, spec *runtimeapi.ImageSpec, auth *runtimeapi.AuthConfig, _ *runtimeapi.PodSandboxConfig,
+) (string, error) {
 	img, err := s.Pull(ctx, spec.GetImage(), PullOptions{Auth: auth})
 	if err != nil {
 		return "", err

@@ -25,7 +25,9 @@ type flight struct {
 }
 
 // do runs work under key, or joins the run under way. The run's context ends when every caller's has ended.
-func (f *flights) do(ctx context.Context, key string, listen func(Progress), work func(context.Context, func(Progress)) (string, error)) (string, error) {
+func (f *flights) do(
+	ctx context.Context, key string, listen func(Progress), work func(context.Context, func(Progress)) (string, error),
+) (string, error) {
 	f.mu.Lock()
 	if f.now == nil {
 		f.now = map[string]*flight{}

@@ -148,16 +148,20 @@ func (s *Store) layers(ctx context.Context, src source, c *chosen, m *meter) ([]
 			}
 		}
 		g.Go(func() error {
-			defer close(ready[i])
-			return s.fetch(gctx, src, d, m)
+			err := s.fetch(gctx, src, d, m)
+			if err == nil {
+				close(ready[i])
+			}
+			return err
 		})
 	}
 	layers := make([]*layer, 0, len(descs))
 	g.Go(func() error {
 		for i := range descs {
-			<-ready[i]
-			if err := gctx.Err(); err != nil {
-				return err
+			select {
+			case <-ready[i]:
+			case <-gctx.Done(): // the group keeps the error that ended it
+				return gctx.Err()
 			}
 			l, err := s.unpack(gctx, chains[i], layers, blobs[i], diffIDs[i])
 			if err != nil {

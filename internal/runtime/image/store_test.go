@@ -399,3 +399,30 @@ func TestDiskFull(t *testing.T) {
 	}
 	s.Close(context.Background())
 }
+
+// 127 layers, the most there may be, fit into a mount's options when it is made from their parent folder.
+func TestDeepImage(t *testing.T) {
+	requireRoot(t)
+	var layers [][]byte
+	for i := range 127 {
+		layers = append(layers, layerTar(t, entry{name: fmt.Sprint("f", i), text: "x"}))
+	}
+	s := open(t, Config{Dir: t.TempDir()})
+	load(t, s, newImage(t, noConfig, layers...).archive(t, "deep:1"))
+	load(t, s, newImage(t, noConfig).archive(t, "scratch:1"))
+	img, err := s.Resolve(t.Context(), "deep:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := 0
+	for _, l := range img.Layers {
+		options += len(filepath.Base(l)) + 1
+	}
+	if len(img.Layers) != 127 || options > 2048 {
+		t.Errorf("%d layers, %d bytes of options", len(img.Layers), options)
+	}
+	if img, err := s.Resolve(t.Context(), "scratch:1"); err != nil || len(img.Layers) != 1 {
+		t.Errorf("image without layers: %v %v", img, err)
+	}
+	consistent(t, s)
+}

@@ -125,7 +125,9 @@ func debianBase(debs map[string]string) (tree, error) {
 			t.symlink(d, "usr/"+d)
 		}
 	}
-	for _, d := range []string{"dev", "proc", "sys", "run", "mnt", "media", "srv", "opt", "home", "var/log", "var/www", "usr/local/bin", "usr/local/sbin"} {
+	for _, d := range []string{
+		"dev", "proc", "sys", "run", "mnt", "media", "srv", "opt", "home", "var/log", "var/www", "usr/local/bin", "usr/local/sbin",
+	} {
 		t.parents(d)
 		t.dir(d, 0o755)
 	}
