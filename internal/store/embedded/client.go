@@ -35,12 +35,12 @@ type maintenance struct {
 
 // Status tells the version, the size and the revision.
 func (m maintenance) Status(context.Context, string) (*clientv3.StatusResponse, error) {
-	size, used, err := m.db.Size()
+	size, err := m.db.Size()
 	if err != nil {
 		return nil, err
 	}
 	return &clientv3.StatusResponse{
-		Header: header(m.db.Revision()), Version: Version, StorageVersion: Version, DbSize: size, DbSizeInUse: used,
+		Header: header(m.db.Revision()), Version: Version, StorageVersion: Version, DbSize: size, DbSizeInUse: size,
 	}, nil
 }
 

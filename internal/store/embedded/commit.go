@@ -55,6 +55,7 @@ type reply struct {
 
 // commit is the committer: it runs until the store closes.
 func (db *DB) commit() {
+	defer close(db.ended)
 	for {
 		var timer <-chan time.Time
 		var stopTimer func() bool
@@ -86,14 +87,7 @@ func (db *DB) commit() {
 		requests = append(requests, db.expired()...)
 		db.runBatch(requests, stopping || db.flushDue(), stopping)
 		if stopping {
-			for {
-				select {
-				case r := <-db.queue:
-					r.done <- errClosed
-				default:
-					return
-				}
-			}
+			return
 		}
 	}
 }

@@ -80,7 +80,8 @@ type DB struct {
 	closed    bool
 
 	queue chan *request
-	stop  chan struct{}
+	stop  chan struct{} // closed to end
+	ended chan struct{} // closed when the committer has
 	wg    sync.WaitGroup
 
 	// The committer's own.
@@ -107,7 +108,7 @@ func Open(cfg Config) (*DB, error) {
 	}
 	db := &DB{
 		cfg: cfg, clock: cfg.Clock, bolt: b,
-		watches: map[*watch]struct{}{}, queue: make(chan *request, 256), stop: make(chan struct{}),
+		watches: map[*watch]struct{}{}, queue: make(chan *request, 256), stop: make(chan struct{}), ended: make(chan struct{}),
 		leases: map[int64]*lease{}, attached: map[string]int64{},
 	}
 	if err := db.load(); err != nil {
@@ -258,5 +259,12 @@ func (db *DB) do(ctx context.Context, volatile bool, run func(b *batch) error) e
 		return err
 	case <-ctx.Done(): // it may still be written, as with any server
 		return ctx.Err()
+	case <-db.ended:
+	}
+	select {
+	case err := <-r.done: // the committer's last batch
+		return err
+	default:
+		return errClosed
 	}
 }

@@ -156,9 +156,9 @@ func (s leaser) Grant(ctx context.Context, ttl int64) (*clientv3.LeaseGrantRespo
 		return nil, rpctypes.ErrLeaseTTLTooLarge
 	}
 	var resp *clientv3.LeaseGrantResponse
+	l := &lease{ttl: ttl, expires: s.db.clock.Now().Add(time.Duration(ttl) * time.Second), keys: map[string]struct{}{}}
 	err := s.db.do(ctx, true, func(b *batch) error {
-		l := &lease{ttl: ttl, expires: s.db.clock.Now().Add(time.Duration(ttl) * time.Second), keys: map[string]struct{}{}}
-		for l.id == 0 || s.db.leases[l.id] != nil {
+		for l.id == 0 || (s.db.leases[l.id] != nil && s.db.leases[l.id] != l) {
 			l.id = rand.Int64()
 		}
 		// It is there at once, so that puts of the same batch find it; a batch that fails leaves an empty lease that expires.

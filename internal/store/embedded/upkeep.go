@@ -12,16 +12,15 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// Size is the size of the file and how much of it is in use, in bytes.
-func (db *DB) Size() (total, used int64, err error) {
+// Size is the size of the file in bytes, free pages included.
+func (db *DB) Size() (size int64, err error) {
 	db.swap.RLock()
 	defer db.swap.RUnlock()
 	err = db.bolt.View(func(tx *bolt.Tx) error {
-		total = tx.Size()
-		used = total
+		size = tx.Size()
 		return nil
 	})
-	return total, used, err
+	return size, err
 }
 
 // Backup writes a copy of the store as it is on disk at one moment, while it goes on working. Updates of volatile keys of the last minute are
