@@ -1,0 +1,148 @@
+package main
+
+import (
+	"golang.org/x/sys/unix"
+)
+
+// plumb makes a container's stdio. It returns the descriptors that the OCI runtime is to inherit and, for a terminal, the path of the
+// socket on which the runtime sends it.
+func (s *shim) plumb(k *container) (stdio [3]int, console string, err error) {
+	null := -1
+	if !k.stdin || k.tty {
+		if null, err = unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
+			return stdio, "", err
+		}
+	}
+	stdio = [3]int{null, null, null}
+	if k.tty {
+		console = s.dir + "/tty"
+		return stdio, console, s.awaitTerminal(console, k)
+	}
+	var p [2]int
+	if k.stdin {
+		if err = unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+			return stdio, "", err
+		}
+		stdio[0], k.in = p[0], p[1]
+		unix.SetNonblock(k.in, true)
+	}
+	for i, name := range []string{"stdout", "stderr"} {
+		if err = unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+			return stdio, "", err
+		}
+		unix.SetNonblock(p[0], true)
+		st := &stream{fd: p[0], name: name}
+		stdio[i+1] = p[1]
+		if i == 0 {
+			k.out = st
+		} else {
+			k.err = st
+		}
+		s.listen(k, st)
+	}
+	return stdio, "", nil
+}
+
+// awaitTerminal listens where the OCI runtime will send the container's terminal.
+func (s *shim) awaitTerminal(path string, k *container) error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	unix.Unlink(path)
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		unix.Close(fd)
+		return err
+	}
+	if err := unix.Listen(fd, 1); err != nil {
+		unix.Close(fd)
+		return err
+	}
+	s.add(fd, unix.EPOLLIN, func(uint32) {
+		conn, _, err := unix.Accept4(fd, unix.SOCK_CLOEXEC)
+		if err != nil {
+			return
+		}
+		s.close(fd)
+		unix.Unlink(path)
+		oob := make([]byte, 64)
+		buf := make([]byte, 4096)
+		_, n, _, _, err := unix.Recvmsg(conn, buf, oob, unix.MSG_CMSG_CLOEXEC)
+		unix.Close(conn)
+		if fds := receivedFDs(oob[:max(n, 0)]); err == nil && len(fds) > 0 {
+			closeAll(fds[1:])
+			unix.SetNonblock(fds[0], true)
+			k.pty, k.in = fds[0], -1
+			k.out = &stream{fd: fds[0], name: "stdout"}
+			s.listen(k, k.out)
+		}
+	})
+	return nil
+}
+
+func (s *shim) listen(k *container, st *stream) {
+	s.add(st.fd, unix.EPOLLIN, func(uint32) { s.pump(k, st) })
+}
+
+// pump moves what a stream has, until it is empty, at its end, or a session cannot take more.
+func (s *shim) pump(k *container, st *stream) {
+	for st.fd >= 0 {
+		n, err := unix.Read(st.fd, s.chunk)
+		if err == unix.EINTR {
+			continue
+		}
+		if err == unix.EAGAIN {
+			return
+		}
+		if n <= 0 || err != nil {
+			s.ended(k, st)
+			return
+		}
+		k.take(st, s.chunk[:n])
+		s.spent += 256
+		if s.spread(k, st, s.chunk[:n]) {
+			s.hush(st.fd) // goes on when the session has caught up
+			return
+		}
+	}
+}
+
+// ended is called at the end of a stream. Sessions see their output end once both streams have.
+func (s *shim) ended(k *container, st *stream) {
+	k.finish(st)
+	s.close(st.fd)
+	if st.fd == k.pty {
+		k.pty = -1
+	}
+	st.fd = -1
+	if (k.out == nil || k.out.fd < 0) && (k.err == nil || k.err.fd < 0) {
+		for len(k.sinks) > 0 {
+			s.detach(k, k.sinks[0])
+		}
+	}
+}
+
+// drain takes what a dead container's streams still hold. A stream that a stranger holds open is read on as it comes.
+func (s *shim) drain(k *container) {
+	for _, st := range []*stream{k.out, k.err} {
+		for st != nil && st.fd >= 0 {
+			n, err := unix.Read(st.fd, s.chunk)
+			if err == unix.EINTR {
+				continue
+			}
+			if err == unix.EAGAIN {
+				break
+			}
+			if n <= 0 || err != nil {
+				s.ended(k, st)
+				break
+			}
+			k.take(st, s.chunk[:n])
+			s.spread(k, st, s.chunk[:n])
+		}
+	}
+	if k.in >= 0 {
+		s.close(k.in)
+		k.in = -1
+	}
+}

@@ -1,0 +1,90 @@
+// Package wire is what carob and a Pod's shim say to each other: one small JSON object per packet of a SEQPACKET unix socket.
+//
+// It may import nothing but the standard library's small packages: it is linked into the shim, where every kilobyte is paid per Pod.
+// Keys that a reader does not know are skipped, keys that are missing are zero: so builds of different age understand each other
+// as long as Version is the same.
+package wire
+
+// Version is the protocol's version. It changes only when an older reader would do wrong.
+const Version = 1
+
+// MaxFrame is the longest frame in bytes.
+const MaxFrame = 128 << 10
+
+// What carob asks of a shim.
+const (
+	OpHello    = "hello"    // → Pid of pause; then an OpState for each container, then an OpSynced
+	OpSandbox  = "sandbox"  // start pause; Args: namespaces to make (net, ipc, uts, pid)
+	OpRun      = "run"      // create and start a container; replies when the OCI runtime is done
+	OpExec     = "exec"     // start a process in a container; the packet carries its stdio unless TTY
+	OpAttach   = "attach"   // the packet carries stdin, stdout, stderr, as named by Args
+	OpKill     = "kill"     // send Sig to the process of container (or exec) ID
+	OpKillAll  = "killall"  // kill all processes of a container's cgroup
+	OpReopen   = "reopen"   // open the container's log file anew
+	OpResize   = "resize"   // set the size of a container's terminal
+	OpForget   = "forget"   // drop a dead container and its fact
+	OpStop     = "stop"     // kill pause
+	OpShutdown = "shutdown" // kill everything and end
+)
+
+// What a shim reports unasked.
+const (
+	OpState  = "state"  // a container as it is, in answer to OpHello
+	OpSynced = "synced" // all states are told
+	OpExit   = "exit"   // a container or an exec ended
+	OpPause  = "pause"  // pause ended
+	OpDetach = "detach" // an attached session ended
+)
+
+// Frame is a request, its reply (same Op and Seq), or a report (Seq 0). Which fields matter depends on Op.
+type Frame struct {
+	V   int
+	Seq int
+	Op  string
+	// ID is a container, or in OpExec and OpExit an exec.
+	ID string
+	// Of is the container that an exec runs in.
+	Of  string
+	Err string
+	// Boot is the boot that a fact belongs to.
+	Boot string
+
+	Pid, Code, Sig int
+	// Exited says in OpState that the container has ended.
+	Exited int
+	OOM    int
+	// Started and Ended are times in nanoseconds since 1970.
+	Started, Ended int
+
+	// Bin and Root are the OCI runtime's program and its state folder. Bundle is the container's bundle folder.
+	Bin, Root, Bundle string
+	// Log is the container's log file, Cgroup the folder of its memory cgroup (or its only one), Process an exec's process.json,
+	// Console the socket that takes the terminal of an exec.
+	Log, Cgroup, Process, Console string
+	TTY, Stdin, Once              int
+	// Hide asks that /sys/fs/cgroup/unified be hidden from the OCI runtime.
+	Hide          int
+	Width, Height int
+	Args          []string
+}
+
+type strField struct {
+	key string
+	p   *string
+}
+
+type intField struct {
+	key string
+	p   *int
+}
+
+func (f *Frame) strs() [12]strField {
+	return [...]strField{{"op", &f.Op}, {"id", &f.ID}, {"of", &f.Of}, {"err", &f.Err}, {"boot", &f.Boot}, {"bin", &f.Bin}, {"root", &f.Root},
+		{"bundle", &f.Bundle}, {"log", &f.Log}, {"cgroup", &f.Cgroup}, {"process", &f.Process}, {"console", &f.Console}}
+}
+
+func (f *Frame) ints() [15]intField {
+	return [...]intField{{"v", &f.V}, {"seq", &f.Seq}, {"pid", &f.Pid}, {"code", &f.Code}, {"sig", &f.Sig}, {"exited", &f.Exited}, {"oom", &f.OOM},
+		{"started", &f.Started}, {"ended", &f.Ended}, {"tty", &f.TTY}, {"stdin", &f.Stdin}, {"once", &f.Once}, {"hide", &f.Hide},
+		{"width", &f.Width}, {"height", &f.Height}}
+}
