@@ -1,7 +1,6 @@
 package pki
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -153,7 +152,7 @@ func issue(ca pair, r request, now time.Time) (pair, error) {
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{usage},
 		DNSNames:     compact(r.names, func(a, b string) bool { return a == b }),
-		IPAddresses:  compact(addresses(r.ips), func(a, b net.IP) bool { return bytes.Equal(a.To16(), b.To16()) }),
+		IPAddresses:  compact(addresses(r.ips), net.IP.Equal),
 	}
 	return sign(t, ca.cert, key, ca.key)
 }

@@ -212,6 +212,7 @@ func corrupt(path, what string, err error) error {
 		Severity: health.Error,
 		What:     fmt.Sprintf("%s (%s) cannot be read", what, path),
 		Why:      err.Error(),
-		Fix:      fmt.Sprintf("restore %s from a backup; if there is none, move it away: a new one is made at the next start, and what the old one signed is no longer trusted", path),
+		Fix: fmt.Sprintf("restore %s from a backup; if there is none, move it away: a new one is made at the next start, "+
+			"and what the old one signed is no longer trusted", path),
 	}
 }

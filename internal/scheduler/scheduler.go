@@ -1,7 +1,7 @@
 // Package scheduler finds a node for each Pod that has none, and binds it there through the pods/binding subresource.
 //
-// Choose is a pure function of a Pod and a Snapshot: filters, then scores, with Kubernetes' reasons, words and weights. Around it is one loop:
-// informer events put Pods into a queue and wake those that did not fit; nothing polls. Pods that are bound, or about to be, count as using
+// Choose is a pure function of a Pod and a Snapshot: filters, then scores, with Kubernetes' reasons, words and weights. Around it is one
+// loop: informer events put Pods into a queue and wake those that did not fit; nothing polls. Pods that are bound, or about to be, count as using
 // their node, however they got there.
 //
 // It knows the API only through client-go and imports nothing of the project. Preemption (removing Pods of lower priority) is not done.
@@ -246,7 +246,8 @@ func waits(p *corev1.Pod) bool {
 
 func (s *Scheduler) podChanged(old, pod *corev1.Pod) {
 	if waits(pod) {
-		changed := old != nil && (!apiequality.Semantic.DeepEqual(old.Spec, pod.Spec) || !apiequality.Semantic.DeepEqual(old.Labels, pod.Labels))
+		changed := old != nil &&
+			(!apiequality.Semantic.DeepEqual(old.Spec, pod.Spec) || !apiequality.Semantic.DeepEqual(old.Labels, pod.Labels))
 		if old == nil || changed || !waits(old) {
 			s.mu.Lock()
 			_, placed := s.assumed[pod.UID]

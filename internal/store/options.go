@@ -108,7 +108,9 @@ type closable struct {
 
 func (c closable) Close() { c.close() }
 
-func (s *Store) raw(cfg *storagebackend.ConfigForResource, resourcePrefix string, newFunc, newListFunc func() runtime.Object) (closable, error) {
+func (s *Store) raw(
+	cfg *storagebackend.ConfigForResource, resourcePrefix string, newFunc, newListFunc func() runtime.Object,
+) (closable, error) {
 	versioner := storage.APIObjectVersioner{}
 	var transformer value.Transformer = etcd3.WithCorruptObjErrorHandlingTransformer(cfg.Transformer)
 	decoder := etcd3.WithCorruptObjErrorHandlingDecoder(etcd3.NewDefaultDecoder(cfg.Codec, versioner))

@@ -64,8 +64,8 @@ type Store struct {
 // ErrRemote is what the upkeep of the embedded store gives when etcd servers hold the data: etcdctl is for those.
 var ErrRemote = errors.New("the objects are kept by etcd servers; use etcdctl")
 
-// Open opens the embedded store, or connects to etcd. A store that another process has open, and one whose file is damaged, are *health.Problem.
-// ctx bounds the opening alone.
+// Open opens the embedded store, or connects to etcd. A store that another process has open, and one whose file is damaged, are
+// *health.Problem. ctx bounds the opening alone.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

@@ -10,8 +10,8 @@ import (
 	"os"
 )
 
-// The layout of a bbolt file, version 2, as far as walking it needs. bbolt itself trusts the file: a damaged page makes it panic, sometimes in a
-// goroutine of its own, so the file is walked once, with plain reads, before bbolt maps it.
+// The layout of a bbolt file, version 2, as far as walking it needs. bbolt itself trusts the file: a damaged page makes it panic, sometimes
+// in a goroutine of its own, so the file is walked once, with plain reads, before bbolt maps it.
 const (
 	pageHeader  = 16
 	elementSize = 16
@@ -23,8 +23,8 @@ const (
 	maxDepth    = 64
 )
 
-// Verify reads the file at path from end to end, changing nothing: the tree of pages is whole, keys are in order, and each record matches its
-// checksum. A file that is not there is an error that wraps os.ErrNotExist; an empty one is in order. No process may have it open for writing.
+// Verify reads the file at path from end to end, changing nothing: the tree of pages is whole, keys are in order, and each record matches
+// its checksum. A file that is not there is an error that wraps os.ErrNotExist; an empty one is in order. No process may have it open for writing.
 func Verify(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
