@@ -199,7 +199,7 @@ func (c *Controller) sync(ctx context.Context, key cache.ObjectName) error {
 		}
 	}
 	if c.tracker.StaleSlices(service, live) {
-		return fmt.Errorf("endpoint slices of %s in the cache are not the newest yet", key)
+		return fmt.Errorf("endpoint slices of %s: %w", key, loop.ErrStale)
 	}
 	trigger := c.triggers.ComputeEndpointLastChangeTriggerTime(key.Namespace, service, pods)
 	if err := c.reconciler.Reconcile(c.klog, service, pods, live, trigger); err != nil {

@@ -7,6 +7,7 @@ package loop
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -25,6 +26,10 @@ const (
 	firstRetry = 5 * time.Millisecond
 	lastRetry  = time.Minute
 )
+
+// ErrStale, wrapped in what a sync function returns, says that a cache has not caught up with an earlier write. The key comes back
+// soon, and nothing is logged as wrong.
+var ErrStale = errors.New("the cache is behind")
 
 // Loop hands keys to a function. Make one with New.
 type Loop[K comparable] struct {
@@ -94,8 +99,8 @@ func (l *Loop[K]) next(ctx context.Context) bool {
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		// Nothing can be made in a namespace that goes away; its deletion brings the next event.
 		l.queue.Forget(key)
-	case apierrors.IsConflict(err):
-		l.log.Debug("conflict, trying again", "controller", l.name, "key", fmt.Sprint(key), "err", err)
+	case apierrors.IsConflict(err), errors.Is(err, ErrStale):
+		l.log.Debug("behind, trying again", "controller", l.name, "key", fmt.Sprint(key), "err", err)
 		l.queue.AddRateLimited(key)
 	default:
 		l.log.Warn("sync failed, trying again", "controller", l.name, "key", fmt.Sprint(key), "err", err)

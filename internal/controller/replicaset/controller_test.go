@@ -40,7 +40,7 @@ func start(t *testing.T, objects ...runtime.Object) *world {
 		}
 		p.Name = fmt.Sprintf("%s%05d", p.GenerateName, serial.Add(1))
 		p.UID = types.UID(p.Name)
-		return false, nil, nil
+		return true, p, w.client.Tracker().Create(a.GetResource(), p, p.Namespace)
 	})
 	// The fake would let a status update write the spec too.
 	sets := appsv1.SchemeGroupVersion.WithResource("replicasets")
