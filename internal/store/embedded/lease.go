@@ -166,7 +166,10 @@ func (s leaser) Grant(ctx context.Context, ttl int64) (*clientv3.LeaseGrantRespo
 		resp = &clientv3.LeaseGrantResponse{ResponseHeader: header(b.rev), ID: clientv3.LeaseID(l.id), TTL: ttl}
 		return nil
 	})
-	return resp, clientv3.ContextError(ctx, err)
+	if err != nil {
+		return nil, clientv3.ContextError(ctx, err)
+	}
+	return resp, nil
 }
 
 // Revoke ends a lease and deletes its keys.
@@ -177,7 +180,10 @@ func (s leaser) Revoke(ctx context.Context, id clientv3.LeaseID) (*clientv3.Leas
 		resp = &clientv3.LeaseRevokeResponse{Header: header(b.rev)}
 		return err
 	})
-	return resp, clientv3.ContextError(ctx, err)
+	if err != nil {
+		return nil, clientv3.ContextError(ctx, err)
+	}
+	return resp, nil
 }
 
 // TimeToLive tells how long a lease has left, and its keys; -1 if there is none.
@@ -195,7 +201,10 @@ func (s leaser) TimeToLive(ctx context.Context, id clientv3.LeaseID, _ ...client
 		}
 		return nil
 	})
-	return resp, clientv3.ContextError(ctx, err)
+	if err != nil {
+		return nil, clientv3.ContextError(ctx, err)
+	}
+	return resp, nil
 }
 
 // Leases lists the leases.
@@ -208,7 +217,10 @@ func (s leaser) Leases(ctx context.Context) (*clientv3.LeaseLeasesResponse, erro
 		}
 		return nil
 	})
-	return resp, clientv3.ContextError(ctx, err)
+	if err != nil {
+		return nil, clientv3.ContextError(ctx, err)
+	}
+	return resp, nil
 }
 
 // KeepAlive is not needed by the API server.

@@ -105,7 +105,10 @@ func (db *DB) txn(ctx context.Context, t *pb.TxnRequest) (*pb.TxnResponse, error
 		resp, err = b.apply(t)
 		return err
 	})
-	return resp, err
+	if err != nil {
+		return nil, err // resp may still be written to
+	}
+	return resp, nil
 }
 
 // allVolatile says whether the transaction may do without the disk: it only puts volatile keys.
