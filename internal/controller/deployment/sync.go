@@ -28,6 +28,9 @@ func (c *Controller) sync(ctx context.Context, key cache.ObjectName) error {
 	if equality.Semantic.DeepEqual(d.Spec.Selector, &metav1.LabelSelector{}) {
 		return c.refuseAll(ctx, d)
 	}
+	if t := d.Spec.Strategy.Type; t != appsv1.RollingUpdateDeploymentStrategyType && t != appsv1.RecreateDeploymentStrategyType {
+		return fmt.Errorf("deployment %s: unexpected deployment strategy type: %q", key, t)
+	}
 	sets, err := c.claim(ctx, d)
 	if err != nil {
 		return err

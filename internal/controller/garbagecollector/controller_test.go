@@ -23,7 +23,9 @@ var (
 	deployments = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
 	replicaSets = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "replicasets"}
 	podsGVR     = schema.GroupVersionResource{Version: "v1", Resource: "pods"}
-	kinds       = map[schema.GroupVersionResource]string{deployments: "Deployment", replicaSets: "ReplicaSet", podsGVR: "Pod"}
+	crds        = schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
+	widgets     = schema.GroupVersionResource{Group: "example.com", Version: "v1", Resource: "widgets"}
+	kinds       = map[schema.GroupVersionResource]string{deployments: "Deployment", replicaSets: "ReplicaSet", podsGVR: "Pod", crds: "CustomResourceDefinition", widgets: "Widget"}
 	verbs       = metav1.Verbs{"get", "list", "watch", "delete", "create", "update", "patch"}
 )
 
@@ -31,6 +33,7 @@ var (
 type server struct {
 	t      *testing.T
 	client *metafake.FakeMetadataClient
+	disc   *fakediscovery.FakeDiscovery
 	rv     atomic.Int64
 }
 
@@ -58,7 +61,7 @@ func start(t *testing.T, objects ...runtime.Object) *server {
 	s.rv.Store(100)
 	s.client.PrependReactor("delete", "*", s.delete)
 	s.client.PrependReactor("patch", "*", s.patch)
-	disc := &fakediscovery.FakeDiscovery{Fake: &clienttesting.Fake{Resources: []*metav1.APIResourceList{
+	s.disc = &fakediscovery.FakeDiscovery{Fake: &clienttesting.Fake{Resources: []*metav1.APIResourceList{
 		{GroupVersion: "v1", APIResources: []metav1.APIResource{
 			{Name: "pods", Kind: "Pod", Namespaced: true, Verbs: verbs}, {Name: "events", Kind: "Event", Namespaced: true, Verbs: verbs},
 			{Name: "pods/status", Kind: "Pod", Namespaced: true, Verbs: verbs},
@@ -67,8 +70,11 @@ func start(t *testing.T, objects ...runtime.Object) *server {
 			{Name: "deployments", Kind: "Deployment", Namespaced: true, Verbs: verbs},
 			{Name: "replicasets", Kind: "ReplicaSet", Namespaced: true, Verbs: verbs},
 		}},
+		{GroupVersion: "apiextensions.k8s.io/v1", APIResources: []metav1.APIResource{
+			{Name: "customresourcedefinitions", Kind: "CustomResourceDefinition", Verbs: verbs},
+		}},
 	}}}
-	c, err := New(Config{Metadata: s.client, Discovery: disc, Log: slog.New(slog.DiscardHandler)})
+	c, err := New(Config{Metadata: s.client, Discovery: s.disc, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,4 +269,23 @@ func TestUnknownOwnerKindKeeps(t *testing.T) {
 	if s.get(podsGVR, "ns", "p") == nil {
 		t.Error("deleted on the word of nobody")
 	}
+}
+
+func TestNewKindIsPickedUp(t *testing.T) {
+	s := start(t, object(widgets, "lost", ownedBy(widgets, "never-was")), object(podsGVR, "p", ownedBy(widgets, "never-was")))
+	s.settled()
+	if s.get(widgets, "ns", "lost") == nil || s.get(podsGVR, "ns", "p") == nil {
+		t.Fatal("collected before its kind is known")
+	}
+	s.disc.Resources = append(s.disc.Resources, &metav1.APIResourceList{GroupVersion: "example.com/v1", APIResources: []metav1.APIResource{
+		{Name: "widgets", Kind: "Widget", Namespaced: true, Verbs: verbs},
+	}})
+	crd := object(crds, "widgets.example.com")
+	crd.Namespace = ""
+	if err := s.client.Tracker().Create(crds, crd, ""); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("the custom object and the pod of an absent custom owner gone", func() bool {
+		return s.gone(widgets, "lost")() && s.gone(podsGVR, "p")()
+	})
 }

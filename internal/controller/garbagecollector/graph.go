@@ -255,9 +255,10 @@ type snapshot struct {
 	observed, deleting, foreground, orphan bool
 	// dependents are all that name it as an owner.
 	dependents []identity
-	// blocking are the dependents that hold up a foreground deletion; waiting are those of them that are in one themselves.
+	// blocking are the dependents that hold up a foreground deletion.
 	blocking []types.UID
-	waiting  bool
+	// waiting says that a dependent is in a foreground deletion itself.
+	waiting bool
 }
 
 // look returns a snapshot of a node; false if there is none.

@@ -27,7 +27,7 @@ import (
 )
 
 // Name is the controller's name: of its service account and in the log.
-const Name = "root-ca-certificate-publisher"
+const Name = "root-ca-cert-publisher"
 
 const (
 	configMap = "kube-root-ca.crt"
