@@ -1,0 +1,51 @@
+package sys
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// InNamespaces runs f on a thread that has entered the given namespaces (of kinds net, ipc, uts, cgroup) of a process, and discards
+// the thread. f must not start goroutines that need the namespaces.
+func InNamespaces(pid int, kinds []string, f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		// Never unlocked: the thread ends with the goroutine, and its namespaces with it.
+		runtime.LockOSThread()
+		for _, kind := range kinds {
+			if err := enter(fmt.Sprintf("/proc/%d/ns/%s", pid, kind)); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- f()
+	}()
+	return <-done
+}
+
+func enter(path string) error {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	if err := unix.Setns(fd, 0); err != nil {
+		return fmt.Errorf("enter namespace %s: %w", path, err)
+	}
+	return nil
+}
+
+// BootID is the kernel's identity of this boot.
+func BootID() (string, error) {
+	raw, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", err
+	}
+	if len(raw) < 36 {
+		return "", fmt.Errorf("boot id %q is too short", raw)
+	}
+	return string(raw[:36]), nil
+}
