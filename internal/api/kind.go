@@ -49,9 +49,19 @@ type Kind struct {
 
 	// Fields are the selectable fields beyond metadata.name and metadata.namespace; its keys must be the same for each object.
 	Fields func(obj runtime.Object) fields.Set
+	// FieldLabels are the names that a fieldSelector may use, each with the key of Fields that it means. Nil: the keys of Fields themselves.
+	FieldLabels map[string]string
+	// Completed are the conditions of the object's table row: one, for an object whose work is over.
+	Completed func(obj runtime.Object) []metav1.TableRowCondition
+
+	// StoredAs is the resource whose storage this kind shares; empty for a storage of its own. Events of both groups are one storage.
+	// New and NewList then make the stored type, which the scheme converts to the served one.
+	StoredAs schema.GroupResource
 
 	// Status is the /status subresource; nil if the kind has none.
 	Status *Subresource
+	// Finalize is the /finalize subresource of namespaces.
+	Finalize *Subresource
 	// Scale is the /scale subresource; nil if the kind has none.
 	Scale *Scale
 

@@ -1,0 +1,63 @@
+package api
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+func namespaceKind() *Kind {
+	return &Kind{
+		GroupVersionKind: corev1.SchemeGroupVersion.WithKind("Namespace"),
+		Resource:         "namespaces", Singular: "namespace", ShortNames: []string{"ns"},
+		New:     func() runtime.Object { return &corev1.Namespace{} },
+		NewList: func() runtime.Object { return &corev1.NamespaceList{} },
+
+		Default:                  defaulter(defaultNamespace),
+		PrepareForCreate:         onCreate(prepareNamespace),
+		PrepareForUpdate:         onUpdate(func(n, old *corev1.Namespace) { n.Spec.Finalizers, n.Status = old.Spec.Finalizers, old.Status }),
+		AllowUnconditionalUpdate: true,
+
+		Columns: []metav1.TableColumnDefinition{nameColumn(), column("Status", "string", "The status of the namespace"), ageColumn()},
+		Row: row(func(n *corev1.Namespace, now time.Time) []any {
+			return []any{n.Name, string(n.Status.Phase), age(n.CreationTimestamp, now)}
+		}),
+		Fields: selectable(func(n *corev1.Namespace) fields.Set {
+			return fields.Set{"name": n.Name, "status.phase": string(n.Status.Phase)}
+		}),
+		FieldLabels: map[string]string{"status.phase": "status.phase"},
+		Status: &Subresource{
+			PrepareForUpdate: onUpdate(func(n, old *corev1.Namespace) { n.Spec = old.Spec }),
+			ResetFields:      []string{"spec"},
+		},
+		Finalize: &Subresource{
+			PrepareForUpdate: onUpdate(func(n, old *corev1.Namespace) { n.Status = old.Status }),
+			ResetFields:      []string{"status"},
+		},
+	}
+}
+
+// defaultNamespace gives each namespace the label by which selectors can name it.
+func defaultNamespace(n *corev1.Namespace) {
+	if n.Name == "" {
+		return
+	}
+	if n.Labels == nil {
+		n.Labels = map[string]string{}
+	}
+	n.Labels[corev1.LabelMetadataName] = n.Name
+}
+
+// prepareNamespace sets the finalizer that holds a deleted namespace until its contents are gone.
+func prepareNamespace(n *corev1.Namespace) {
+	n.Status = corev1.NamespaceStatus{Phase: corev1.NamespaceActive}
+	for _, f := range n.Spec.Finalizers {
+		if f == corev1.FinalizerKubernetes {
+			return
+		}
+	}
+	n.Spec.Finalizers = append(n.Spec.Finalizers, corev1.FinalizerKubernetes)
+}
