@@ -1,0 +1,42 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/endpoints/request"
+)
+
+// Get reads an object as it is now. namespace is empty for cluster-wide kinds.
+func Get[T runtime.Object](ctx context.Context, s *Store, namespace, name string) (T, error) {
+	return get[T](ctx, s, namespace, name, "")
+}
+
+// GetCached reads an object out of the watch cache, or the store if the cache does not have it (yet). What it returns may be a moment
+// old, and must not be changed.
+func GetCached[T runtime.Object](ctx context.Context, s *Store, namespace, name string) (T, error) {
+	obj, err := get[T](ctx, s, namespace, name, "0")
+	if apierrors.IsNotFound(err) {
+		return get[T](ctx, s, namespace, name, "")
+	}
+	return obj, err
+}
+
+func get[T runtime.Object](ctx context.Context, s *Store, namespace, name, version string) (T, error) {
+	var none T
+	ctx = request.WithNamespace(request.WithRequestInfo(ctx, &request.RequestInfo{
+		APIGroup: s.DefaultQualifiedResource.Group, Resource: s.DefaultQualifiedResource.Resource, Namespace: namespace, Name: name,
+	}), namespace)
+	obj, err := s.Get(ctx, name, &metav1.GetOptions{ResourceVersion: version})
+	if err != nil {
+		return none, err
+	}
+	t, ok := obj.(T)
+	if !ok {
+		return none, fmt.Errorf("%s are stored as %T, not %T", s.DefaultQualifiedResource, obj, none)
+	}
+	return t, nil
+}

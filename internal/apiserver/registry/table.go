@@ -1,0 +1,47 @@
+package registry
+
+import (
+	"context"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"carob.dev/carob/internal/api"
+)
+
+// table prints objects of a kind, one or a list, in the kind's columns.
+type table struct{ kind *api.Kind }
+
+// ConvertToTable implements rest.TableConvertor.
+func (t table) ConvertToTable(_ context.Context, obj, options runtime.Object) (*metav1.Table, error) {
+	out := &metav1.Table{}
+	add := func(obj runtime.Object) error {
+		cells, err := t.kind.Row(obj)
+		if err != nil {
+			return err
+		}
+		out.Rows = append(out.Rows, metav1.TableRow{Cells: cells, Object: runtime.RawExtension{Object: obj}})
+		return nil
+	}
+	if meta.IsListType(obj) {
+		if err := meta.EachListItem(obj, add); err != nil {
+			return nil, err
+		}
+		if list, err := meta.ListAccessor(obj); err == nil {
+			out.ResourceVersion, out.Continue, out.RemainingItemCount =
+				list.GetResourceVersion(), list.GetContinue(), list.GetRemainingItemCount()
+		}
+	} else {
+		if err := add(obj); err != nil {
+			return nil, err
+		}
+		if object, err := meta.Accessor(obj); err == nil {
+			out.ResourceVersion = object.GetResourceVersion()
+		}
+	}
+	if o, ok := options.(*metav1.TableOptions); !ok || !o.NoHeaders {
+		out.ColumnDefinitions = t.kind.Columns
+	}
+	return out, nil
+}
