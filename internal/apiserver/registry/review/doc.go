@@ -48,7 +48,3 @@ func (r *REST[T]) Create(
 	}
 	return r.answer(ctx, review)
 }
-
-func invalidMeta(path string) error {
-	return apierrors.NewBadRequest(fmt.Sprintf("metadata.%s must be empty", path))
-}

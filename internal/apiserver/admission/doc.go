@@ -1,0 +1,38 @@
+// Package admission completes and checks requests after authorization: namespaces that exist and live, service accounts, priorities and
+// default tolerations of Pods. Each plugin does what the one of the same name does in Kubernetes.
+//
+// It imports k8s.io/apiserver. Invariant: plugins read objects through the Lookup they are given, and never change what they read.
+package admission
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apiserver/pkg/admission"
+)
+
+// Lookup gives objects that plugins decide by. What it returns is not to be changed.
+type Lookup interface {
+	// Namespace may be a moment old, unless fresh is asked for.
+	Namespace(ctx context.Context, name string, fresh bool) (*corev1.Namespace, error)
+	ServiceAccount(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error)
+}
+
+// Chain is all plugins in their order.
+func Chain(objects Lookup) admission.Interface {
+	return admission.NewChainHandler(
+		newNamespaceLifecycle(objects),
+		newServiceAccount(objects),
+		newPriority(),
+		newDefaultTolerationSeconds(),
+	)
+}
+
+// newPod gives the Pod of a request that creates one; false for any other request.
+func newPod(a admission.Attributes) (*corev1.Pod, bool) {
+	if a.GetOperation() != admission.Create || a.GetSubresource() != "" || a.GetResource().GroupResource() != corev1.Resource("pods") {
+		return nil, false
+	}
+	pod, ok := a.GetObject().(*corev1.Pod)
+	return pod, ok
+}

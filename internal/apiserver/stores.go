@@ -1,0 +1,102 @@
+package apiserver
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apiserver/pkg/registry/generic"
+	serverstorage "k8s.io/apiserver/pkg/server/storage"
+
+	"carob.dev/carob/internal/api"
+	"carob.dev/carob/internal/apiserver/registry"
+)
+
+// stores are the registries of all kinds that are stored.
+type stores map[schema.GroupResource]*registry.Store
+
+// indexed are the fields that one watcher per value selects on: each agent its own Pods, each reader of one object that object.
+var indexed = map[schema.GroupResource]string{
+	{Resource: "pods"}:       "spec.nodeName",
+	{Resource: "nodes"}:      "metadata.name",
+	{Resource: "secrets"}:    "metadata.name",
+	{Resource: "configmaps"}: "metadata.name",
+}
+
+func newStores(kinds []*api.Kind, scheme *runtime.Scheme, options generic.RESTOptionsGetter) (stores, error) {
+	out := stores{}
+	for _, k := range kinds {
+		if !k.StoredAs.Empty() {
+			continue
+		}
+		gr := schema.GroupResource{Group: k.Group, Resource: k.Resource}
+		s, err := registry.New(k, scheme, options, indexed[gr])
+		if err != nil {
+			out.destroy()
+			return nil, err
+		}
+		out[gr] = s
+	}
+	return out, nil
+}
+
+func (s stores) destroy() {
+	for _, st := range s {
+		st.Destroy()
+	}
+}
+
+func (s stores) core(resource string) *registry.Store {
+	return s[schema.GroupResource{Resource: resource}]
+}
+
+// storageCodec gives the form that a group's objects are stored in: protobuf, of the served version.
+func storageCodec(scheme *runtime.Scheme, codecs serializer.CodecFactory) func(schema.GroupResource) (runtime.Codec, error) {
+	return func(gr schema.GroupResource) (runtime.Codec, error) {
+		versions := scheme.PrioritizedVersionsForGroup(gr.Group)
+		if len(versions) == 0 {
+			return nil, fmt.Errorf("the group of %s has no version", gr)
+		}
+		codec, _, err := serverstorage.NewStorageCodec(serverstorage.StorageCodecConfig{
+			StorageMediaType:  runtime.ContentTypeProtobuf,
+			StorageSerializer: codecs,
+			StorageVersion:    versions[0],
+			MemoryVersion:     schema.GroupVersion{Group: gr.Group, Version: runtime.APIVersionInternal},
+		})
+		return codec, err
+	}
+}
+
+// lookup reads single objects for those who decide about requests.
+type lookup struct{ stores stores }
+
+// Namespace implements admission.Lookup.
+func (l lookup) Namespace(ctx context.Context, name string, fresh bool) (*corev1.Namespace, error) {
+	if fresh {
+		return registry.Get[*corev1.Namespace](ctx, l.stores.core("namespaces"), "", name)
+	}
+	return registry.GetCached[*corev1.Namespace](ctx, l.stores.core("namespaces"), "", name)
+}
+
+// ServiceAccount implements admission.Lookup and auth.Objects.
+func (l lookup) ServiceAccount(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error) {
+	return registry.GetCached[*corev1.ServiceAccount](ctx, l.stores.core("serviceaccounts"), namespace, name)
+}
+
+// Pod implements auth.Objects.
+func (l lookup) Pod(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
+	return registry.GetCached[*corev1.Pod](ctx, l.stores.core("pods"), namespace, name)
+}
+
+// Secret implements auth.Objects.
+func (l lookup) Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
+	return registry.GetCached[*corev1.Secret](ctx, l.stores.core("secrets"), namespace, name)
+}
+
+// Node implements auth.Objects.
+func (l lookup) Node(ctx context.Context, name string) (*corev1.Node, error) {
+	return registry.GetCached[*corev1.Node](ctx, l.stores.core("nodes"), "", name)
+}
