@@ -1,0 +1,190 @@
+package podstate
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Kubernetes' waits between restarts of a container that ends again and again.
+const (
+	firstBackoff = 10 * time.Second
+	maxBackoff   = 5 * time.Minute
+	// calmAfter is how long after its last start an ending is no longer held against a container.
+	calmAfter = 10 * time.Minute
+)
+
+// Advance moves f on as far as time and events allow without doing anything to the node: ended containers that are to start again become
+// Absent, a lost sandbox is given up, the Pod begins to end. What it changes must be written down before the next Decide is acted upon.
+func (f *Facts) Advance(pod *corev1.Pod, now time.Time) {
+	f.Complete(pod)
+	if f.End == nil && !finished(pod, f) && pod.DeletionTimestamp == nil {
+		if at, ok := f.deadline(pod); ok && !now.Before(at) {
+			f.End = &End{Reason: "DeadlineExceeded", Message: "Pod was active on the node longer than the specified deadline"}
+		}
+	}
+	if Ending(pod, f) {
+		if f.EndingSince.IsZero() {
+			f.EndingSince = now
+		}
+		return
+	}
+	if sb := f.Sandbox; sb != nil && sb.Stopped && !f.anyRunning() {
+		f.renew(pod)
+	}
+	if f.Sandbox == nil || !f.Sandbox.Ready {
+		return
+	}
+	for _, spec := range containersOf(pod) {
+		c := f.Containers[spec.Name]
+		if spec.Kind == App && !f.Initialized || c.State != Exited || c.Busy != "" || !restarts(pod, spec, c.Exit.Code) {
+			continue
+		}
+		if at := c.due(); !now.Before(at) {
+			c.bumpBackoff(now)
+			f.reset(c)
+		}
+	}
+	if !f.Initialized {
+		f.Initialized = initialized(pod, f)
+	}
+}
+
+// deadline is when the Pod has been active for as long as it may.
+func (f *Facts) deadline(pod *corev1.Pod) (time.Time, bool) {
+	if pod.Spec.ActiveDeadlineSeconds == nil {
+		return time.Time{}, false
+	}
+	return f.StartTime.Add(time.Duration(*pod.Spec.ActiveDeadlineSeconds) * time.Second), true
+}
+
+func (f *Facts) anyRunning() bool {
+	for _, c := range f.Containers {
+		if c.running() || c.Busy != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// renew gives the lost sandbox up; the next one begins with the init containers.
+func (f *Facts) renew(pod *corev1.Pod) {
+	f.Discard = append(f.Discard, Discarded{ID: f.Sandbox.ID, Sandbox: true})
+	f.Sandbox, f.Initialized = nil, false
+	for _, spec := range containersOf(pod) {
+		if c := f.Containers[spec.Name]; spec.Kind == Init && c.State == Exited && c.Exit.Code == 0 {
+			f.reset(c)
+		}
+	}
+}
+
+// reset makes room for the next instance of an ended container.
+func (f *Facts) reset(c *Container) {
+	if c.ID != "" {
+		f.Discard = append(f.Discard, Discarded{ID: c.ID})
+	}
+	*c = Container{Attempt: c.Attempt + 1, Last: c.Exit, Image: c.Image, ImageID: c.ImageID, Backoff: c.Backoff, BackoffAt: c.BackoffAt}
+}
+
+// backoff is the wait that an ending brings.
+func (c *Container) backoff() time.Duration {
+	if c.Exit.FinishedAt.Sub(c.BackoffAt) > calmAfter {
+		return 0
+	}
+	return c.Backoff
+}
+
+func (c *Container) due() time.Time { return c.Exit.FinishedAt.Add(c.backoff()) }
+
+func (c *Container) bumpBackoff(now time.Time) {
+	c.Backoff = min(max(firstBackoff, 2*c.backoff()), maxBackoff)
+	c.BackoffAt = now
+}
+
+// initialized says whether all init containers have done their part.
+func initialized(pod *corev1.Pod, f *Facts) bool {
+	for _, spec := range containersOf(pod) {
+		c := f.Containers[spec.Name]
+		switch spec.Kind {
+		case Init:
+			if c.State != Exited || c.Exit.Code != 0 {
+				return false
+			}
+		case Sidecar:
+			if !started(spec, c) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// started says whether a container runs, has had its postStart and passed its startup probe.
+func started(spec Spec, c *Container) bool {
+	return c.State == Running && c.Hooked && c.Busy != Hook && (spec.StartupProbe == nil || c.Startup == Success)
+}
+
+// ready says whether a container may be sent work.
+func ready(spec Spec, c *Container) bool {
+	return started(spec, c) && (spec.ReadinessProbe == nil || c.Readiness == Success)
+}
+
+// Ending says that the Pod's containers are to be stopped and not to be started: it is deleted, ended by the node, or has finished.
+func Ending(pod *corev1.Pod, f *Facts) bool {
+	return pod.DeletionTimestamp != nil || f.Gone || f.End != nil || finished(pod, f)
+}
+
+// finished says that nothing of the Pod is ever to start again, and none of its app containers runs.
+func finished(pod *corev1.Pod, f *Facts) bool {
+	if sb := f.Sandbox; sb != nil && !sb.Ready && !outlivesSandbox(pod, f) {
+		return true
+	}
+	apps := 0
+	for _, spec := range containersOf(pod) {
+		c := f.Containers[spec.Name]
+		if c == nil {
+			return false
+		}
+		switch spec.Kind {
+		case Init:
+			if !f.Initialized && c.State == Exited && c.Exit.Code != 0 && !restarts(pod, spec, c.Exit.Code) {
+				return true
+			}
+		case App:
+			if c.State != Exited || restarts(pod, spec, c.Exit.Code) {
+				return false
+			}
+			apps++
+		}
+	}
+	return apps > 0
+}
+
+// outlivesSandbox says whether a Pod that lost its sandbox gets another: if some container would be started in it. A Pod that never
+// restarts gets one only while none of its containers has been made.
+func outlivesSandbox(pod *corev1.Pod, f *Facts) bool {
+	made := false
+	for _, spec := range containersOf(pod) {
+		c := f.Containers[spec.Name]
+		made = made || c != nil && (c.ID != "" || c.Attempt > 0)
+	}
+	for _, spec := range containersOf(pod) {
+		c := f.Containers[spec.Name]
+		if spec.Kind != App || c == nil {
+			continue
+		}
+		switch {
+		case c.State == Exited:
+			if restarts(pod, spec, c.Exit.Code) {
+				return true
+			}
+		case c.running():
+			if restarts(pod, spec, 137) {
+				return true
+			}
+		case !made || pod.Spec.RestartPolicy != corev1.RestartPolicyNever || restarts(pod, spec, 137):
+			return true
+		}
+	}
+	return false
+}

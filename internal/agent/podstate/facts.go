@@ -1,0 +1,222 @@
+package podstate
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// FactsVersion is the version of the form in which Facts are kept.
+const FactsVersion = 1
+
+// Facts are what is known of one Pod on this node. Fields tagged "-" are known anew after a restart of the agent.
+type Facts struct {
+	Version   int    `json:"version"`
+	UID       string `json:"uid"`
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	// StartTime is when the agent first saw the Pod.
+	StartTime time.Time `json:"startTime"`
+	// Sandbox is the present one, or the last if it has stopped; nil before the first.
+	Sandbox *Sandbox `json:"sandbox,omitempty"`
+	// NextAttempt numbers the next sandbox.
+	NextAttempt uint32 `json:"nextAttempt"`
+	// Initialized says that all init containers of this sandbox are done.
+	Initialized bool `json:"initialized"`
+	// Containers are by name: init, app and ephemeral ones.
+	Containers map[string]*Container `json:"containers"`
+	// End says that the node ends the Pod whatever its containers do; nil if not.
+	End *End `json:"end,omitempty"`
+	// EndingSince is when its containers began to be stopped for good; zero if that has not begun.
+	EndingSince time.Time `json:"endingSince,omitzero"`
+	// Discard are containers and sandboxes that nothing needs any more.
+	Discard []Discarded `json:"discard,omitempty"`
+	// Released says that volumes and cgroup of an ended Pod are gone.
+	Released bool `json:"released,omitempty"`
+
+	// Gone says that the Pod is no longer in the API.
+	Gone bool `json:"-"`
+	// Prepared says that cgroup, folders and volumes are ready.
+	Prepared bool `json:"-"`
+	// Removed says that the sandbox and everything of the Pod is off the node, but for its record.
+	Removed bool `json:"-"`
+	// StatusWritten says that the API has the status of the last decision.
+	StatusWritten bool `json:"-"`
+	// Busy is the action on the Pod as a whole that is under way.
+	Busy Verb `json:"-"`
+	// Trouble is why the last such action failed.
+	Trouble *Trouble `json:"-"`
+	HostIPs []string `json:"-"`
+}
+
+// Discarded is something to remove.
+type Discarded struct {
+	ID      string `json:"id"`
+	Sandbox bool   `json:"sandbox,omitempty"`
+}
+
+// End is why the node ends a Pod, as its status tells it.
+type End struct {
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
+}
+
+// Sandbox is one sandbox of the Pod.
+type Sandbox struct {
+	ID      string   `json:"id"`
+	Attempt uint32   `json:"attempt"`
+	IPs     []string `json:"ips,omitempty"`
+	// Ready says that pause lives.
+	Ready bool `json:"ready"`
+	// Stopped says that nothing of it runs any more and its network has been given back.
+	Stopped bool `json:"stopped"`
+}
+
+// State is how far an instance of a container is.
+type State string
+
+// The states of an instance; Absent is the zero value.
+const (
+	Absent  State = ""
+	Created State = "created"
+	Running State = "running"
+	Exited  State = "exited"
+)
+
+// Exit is how an instance of a container ended.
+type Exit struct {
+	ID         string    `json:"id"`
+	Code       int32     `json:"code"`
+	Reason     string    `json:"reason"`
+	Message    string    `json:"message,omitempty"`
+	StartedAt  time.Time `json:"startedAt,omitzero"`
+	FinishedAt time.Time `json:"finishedAt,omitzero"`
+}
+
+// Container is what is known of one container.
+type Container struct {
+	State State `json:"state"`
+	// ID is that of the present instance; empty while Absent.
+	ID string `json:"id,omitempty"`
+	// Attempt is how often it was started again: the number of the present instance, or of the coming one while Absent.
+	Attempt int32 `json:"attempt"`
+	// Creating says that an instance with this Attempt may have been made though its ID is not known.
+	Creating bool `json:"creating,omitempty"`
+	// Image is the name, ImageID the digest, of the present instance's image.
+	Image     string    `json:"image,omitempty"`
+	ImageID   string    `json:"imageID,omitempty"`
+	StartedAt time.Time `json:"startedAt,omitzero"`
+	// Exit is set when State is Exited. Last is that of the instance before.
+	Exit *Exit `json:"exit,omitempty"`
+	Last *Exit `json:"last,omitempty"`
+	// Hooked says that postStart of this instance has been begun; it is set too when there is none. PreStopped is the same for preStop.
+	Hooked     bool `json:"hooked,omitempty"`
+	PreStopped bool `json:"preStopped,omitempty"`
+	// Backoff is the wait before the next start, as of BackoffAt.
+	Backoff   time.Duration `json:"backoff,omitempty"`
+	BackoffAt time.Time     `json:"backoffAt,omitzero"`
+	// Startup and Readiness are the results of these probes of this instance.
+	Startup   Result `json:"startup,omitempty"`
+	Readiness Result `json:"readiness,omitempty"`
+
+	// Busy is the action on it that is under way.
+	Busy Verb `json:"-"`
+	// StopGrace is the grace of the stop under way.
+	StopGrace time.Duration `json:"-"`
+	// Trouble is why it does not run.
+	Trouble *Trouble `json:"-"`
+	// ImageRef is the image that the next instance is to have, once it is on the node.
+	ImageRef string `json:"-"`
+	// HookFailed says that postStart failed, Liveness what that probe says.
+	HookFailed bool   `json:"-"`
+	Liveness   Result `json:"-"`
+}
+
+// Trouble is why something could not be done, and when to try again.
+type Trouble struct {
+	Reason, Message string
+	RetryAt         time.Time
+}
+
+// Result is what a probe says.
+type Result int
+
+// The results; Unknown before a probe has said anything.
+const (
+	Unknown Result = iota
+	Success
+	Failure
+)
+
+// running says that a process of the instance may live.
+func (c *Container) running() bool { return c.State == Running || c.State == Created }
+
+// New returns the Facts of a Pod that this node has not seen before. What the API says of an earlier life of the Pod on this node (before
+// a reboot) is taken over: restart counts and ends.
+func New(pod *corev1.Pod, now time.Time) *Facts {
+	f := &Facts{Version: FactsVersion, UID: string(pod.UID), Namespace: pod.Namespace, Name: pod.Name, StartTime: now.Truncate(time.Second),
+		Containers: map[string]*Container{}}
+	if pod.Status.StartTime != nil {
+		f.StartTime = pod.Status.StartTime.Time
+	}
+	if terminal(pod.Status.Phase) {
+		f.End = &End{Reason: pod.Status.Reason, Message: pod.Status.Message}
+	}
+	for _, list := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses, pod.Status.EphemeralContainerStatuses} {
+		for _, s := range list {
+			f.recall(s, now)
+		}
+	}
+	f.Complete(pod)
+	return f
+}
+
+// recall takes over what the API knows of a container of which the node remembers nothing.
+func (f *Facts) recall(s corev1.ContainerStatus, now time.Time) {
+	c := &Container{Attempt: s.RestartCount, Image: s.Image, ImageID: s.ImageID}
+	if t := s.LastTerminationState.Terminated; t != nil {
+		c.Last = exitOf(t)
+	}
+	switch {
+	case s.State.Terminated != nil:
+		c.State, c.Exit = Exited, exitOf(s.State.Terminated)
+	case s.State.Running != nil:
+		c.State, c.StartedAt = Exited, s.State.Running.StartedAt.Time
+		c.Exit = &Exit{ID: trimScheme(s.ContainerID), Code: 137, Reason: "ContainerStatusUnknown", FinishedAt: now,
+			Message: "The container could not be located when the pod was deleted.  The container used to be Running"}
+	}
+	if c.Exit != nil {
+		c.ID, c.Hooked = c.Exit.ID, true
+		if c.StartedAt.IsZero() {
+			c.StartedAt = c.Exit.StartedAt
+		}
+	}
+	f.Containers[s.Name] = c
+}
+
+func exitOf(t *corev1.ContainerStateTerminated) *Exit {
+	return &Exit{ID: trimScheme(t.ContainerID), Code: t.ExitCode, Reason: t.Reason, Message: t.Message, StartedAt: t.StartedAt.Time, FinishedAt: t.FinishedAt.Time}
+}
+
+// Complete adds what is missing for the containers of the Pod, and drops nothing. It returns f.
+func (f *Facts) Complete(pod *corev1.Pod) *Facts {
+	if f.Containers == nil {
+		f.Containers = map[string]*Container{}
+	}
+	for _, c := range containersOf(pod) {
+		if f.Containers[c.Name] == nil {
+			f.Containers[c.Name] = &Container{}
+		}
+	}
+	return f
+}
+
+// Named returns the container whose present instance has the ID.
+func (f *Facts) Named(id string) (string, *Container) {
+	for name, c := range f.Containers {
+		if c.ID == id && id != "" {
+			return name, c
+		}
+	}
+	return "", nil
+}

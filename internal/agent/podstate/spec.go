@@ -1,0 +1,135 @@
+package podstate
+
+import (
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Kind tells what a container is in its Pod.
+type Kind int
+
+// The kinds. A sidecar is an init container with restartPolicy Always.
+const (
+	App Kind = iota
+	Init
+	Sidecar
+	Ephemeral
+)
+
+// Spec is a container of the Pod with its kind.
+type Spec struct {
+	*corev1.Container
+	Kind Kind
+	// Target is the container whose process namespace an ephemeral one joins; empty for the Pod's.
+	Target string
+}
+
+// containersOf lists all containers: init ones and sidecars in order, app containers, ephemeral ones.
+func containersOf(pod *corev1.Pod) []Spec {
+	list := make([]Spec, 0, len(pod.Spec.InitContainers)+len(pod.Spec.Containers)+len(pod.Spec.EphemeralContainers))
+	for i := range pod.Spec.InitContainers {
+		c := &pod.Spec.InitContainers[i]
+		kind := Init
+		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			kind = Sidecar
+		}
+		list = append(list, Spec{Container: c, Kind: kind})
+	}
+	for i := range pod.Spec.Containers {
+		list = append(list, Spec{Container: &pod.Spec.Containers[i], Kind: App})
+	}
+	for i := range pod.Spec.EphemeralContainers {
+		e := &pod.Spec.EphemeralContainers[i]
+		c := corev1.Container(e.EphemeralContainerCommon)
+		list = append(list, Spec{Container: &c, Kind: Ephemeral, Target: e.TargetContainerName})
+	}
+	return list
+}
+
+// Find returns the named container of the Pod.
+func Find(pod *corev1.Pod, name string) (Spec, bool) {
+	for _, c := range containersOf(pod) {
+		if c.Name == name {
+			return c, true
+		}
+	}
+	return Spec{}, false
+}
+
+// Containers lists all containers of the Pod: init ones and sidecars in order, app containers, ephemeral ones.
+func Containers(pod *corev1.Pod) []Spec { return containersOf(pod) }
+
+// restarts says whether an ended container is to be started again. The rules of the container come first, then its own policy, then the Pod's.
+func restarts(pod *corev1.Pod, c Spec, code int32) bool {
+	if c.Kind == Ephemeral {
+		return false
+	}
+	for _, r := range c.RestartPolicyRules {
+		if r.ExitCodes == nil || r.Action != corev1.ContainerRestartRuleActionRestart {
+			continue
+		}
+		if slices.Contains(r.ExitCodes.Values, code) == (r.ExitCodes.Operator == corev1.ContainerRestartRuleOnExitCodesOpIn) {
+			return true
+		}
+	}
+	policy := corev1.ContainerRestartPolicy(pod.Spec.RestartPolicy)
+	if c.RestartPolicy != nil {
+		policy = *c.RestartPolicy
+	}
+	switch {
+	case policy == corev1.ContainerRestartPolicyNever:
+		return false
+	case c.Kind == Init:
+		return code != 0
+	case policy == corev1.ContainerRestartPolicyOnFailure:
+		return code != 0
+	}
+	return true
+}
+
+// QOS is the Pod's quality of service class, from the cpu and memory of its containers (or of the Pod as a whole, where it is set).
+func QOS(pod *corev1.Pod) corev1.PodQOSClass {
+	if pod.Status.QOSClass != "" {
+		return pod.Status.QOSClass
+	}
+	names := []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory}
+	var sets []corev1.ResourceRequirements
+	if r := pod.Spec.Resources; r != nil && (len(r.Requests) > 0 || len(r.Limits) > 0) {
+		sets = append(sets, *r)
+	} else {
+		for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+			for _, c := range list {
+				sets = append(sets, c.Resources)
+			}
+		}
+	}
+	any, guaranteed := false, true
+	for _, r := range sets {
+		for _, n := range names {
+			request, limit := r.Requests[n], r.Limits[n]
+			any = any || !request.IsZero() || !limit.IsZero()
+			if limit.IsZero() || !request.IsZero() && request.Cmp(limit) != 0 {
+				guaranteed = false
+			}
+		}
+	}
+	switch {
+	case !any:
+		return corev1.PodQOSBestEffort
+	case guaranteed:
+		return corev1.PodQOSGuaranteed
+	}
+	return corev1.PodQOSBurstable
+}
+
+// Scheme is what container IDs in the API begin with.
+const Scheme = "carob://"
+
+func trimScheme(id string) string {
+	if _, after, ok := strings.Cut(id, "://"); ok {
+		return after
+	}
+	return id
+}
