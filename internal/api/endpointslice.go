@@ -18,6 +18,11 @@ func endpointSliceKind() *Kind {
 		New:        func() runtime.Object { return &discoveryv1.EndpointSlice{} },
 		NewList:    func() runtime.Object { return &discoveryv1.EndpointSliceList{} },
 
+		Default:                  defaulter(defaultEndpointSlice),
+		PrepareForCreate:         onCreate(func(s *discoveryv1.EndpointSlice) { s.Generation = 1 }),
+		PrepareForUpdate:         onUpdate(prepareEndpointSliceUpdate),
+		Validate:                 check(validateEndpointSlice),
+		ValidateUpdate:           checkUpdate(validateEndpointSliceUpdate),
 		AllowUnconditionalUpdate: true,
 
 		Columns: []metav1.TableColumnDefinition{

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 // eventTTL is how many seconds an event is kept: an hour, as on Kubernetes.
@@ -23,6 +24,10 @@ func eventKind() *Kind {
 		New:        func() runtime.Object { return &corev1.Event{} },
 		NewList:    func() runtime.Object { return &corev1.EventList{} },
 
+		Validate: check(func(e *corev1.Event) field.ErrorList { return validateEvent(e, "reportingComponent") }),
+		ValidateUpdate: checkUpdate(func(e, _ *corev1.Event) field.ErrorList {
+			return validateEvent(e, "reportingComponent")
+		}),
 		AllowCreateOnUpdate:      true,
 		AllowUnconditionalUpdate: true,
 
@@ -38,6 +43,8 @@ func eventsEventKind() *Kind {
 	k := eventKind()
 	k.GroupVersionKind = eventsv1.SchemeGroupVersion.WithKind("Event")
 	k.StoredAs = schema.GroupResource{Resource: "events"}
+	k.Validate = check(validateNewEvent)
+	k.ValidateUpdate = checkUpdate(validateEventUpdate)
 	k.FieldLabels = map[string]string{
 		"reason":                    "reason",
 		"regarding.kind":            "involvedObject.kind",

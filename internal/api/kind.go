@@ -1,7 +1,8 @@
 // Package api is the kinds that Carob serves, as data: one file per kind with its names, defaults, validation, printed
 // columns and subresources. The API server turns each Kind into a registry; a new kind is one new file here.
 //
-// It imports config and health only. Everything in it is a pure function of the objects it is given.
+// It imports its own subpackages: rule (rules that kinds share), pod (what holds for Pods and their templates), openapi (generated).
+// Everything in it is a pure function of the objects it is given, but for the ages in table rows.
 package api
 
 import (
@@ -60,8 +61,9 @@ type Kind struct {
 
 	// Status is the /status subresource; nil if the kind has none.
 	Status *Subresource
-	// Finalize is the /finalize subresource of namespaces.
-	Finalize *Subresource
+	// Finalize is the /finalize subresource of namespaces; EphemeralContainers is the /ephemeralcontainers subresource of Pods.
+	Finalize            *Subresource
+	EphemeralContainers *Subresource
 	// Scale is the /scale subresource; nil if the kind has none.
 	Scale *Scale
 

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 func nodeKind() *Kind {
@@ -19,8 +20,12 @@ func nodeKind() *Kind {
 		New:     func() runtime.Object { return &corev1.Node{} },
 		NewList: func() runtime.Object { return &corev1.NodeList{} },
 
-		Default:                  defaulter(defaultNode),
-		PrepareForUpdate:         onUpdate(func(n, old *corev1.Node) { n.Status = old.Status }),
+		Default:          defaulter(defaultNode),
+		PrepareForUpdate: onUpdate(func(n, old *corev1.Node) { n.Status = old.Status }),
+		Validate:         check(validateNode),
+		ValidateUpdate: checkUpdate(func(n, old *corev1.Node) field.ErrorList {
+			return append(validateNode(n), validateNodeUpdate(n, old)...)
+		}),
 		AllowUnconditionalUpdate: true,
 
 		Columns: nodeColumns(),
@@ -30,6 +35,7 @@ func nodeKind() *Kind {
 		}),
 		Status: &Subresource{
 			PrepareForUpdate: onUpdate(func(n, old *corev1.Node) { n.Spec = old.Spec }),
+			ValidateUpdate:   checkUpdate(validateNodeUpdate),
 			ResetFields:      []string{"spec"},
 		},
 	}

@@ -1,13 +1,26 @@
 package api
 
 import (
+	"context"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"carob.dev/carob/internal/api/pod"
 )
+
+// DefaultPod fills in what is left out of a Pod.
+func DefaultPod(p *corev1.Pod) { pod.Default(p) }
+
+// PodQOS is the quality-of-service class that a Pod's resources give it.
+func PodQOS(p *corev1.Pod) corev1.PodQOSClass { return pod.QOS(p) }
+
+// ValidateBinding checks a request to bind a Pod to a node.
+func ValidateBinding(b *corev1.Binding) field.ErrorList { return pod.ValidateBinding(b) }
 
 func podKind() *Kind {
 	spec, status := corev1.PodSpec{}.SwaggerDoc(), corev1.PodStatus{}.SwaggerDoc()
@@ -18,6 +31,12 @@ func podKind() *Kind {
 		New:        func() runtime.Object { return &corev1.Pod{} },
 		NewList:    func() runtime.Object { return &corev1.PodList{} },
 
+		Default:                  defaulter(pod.Default),
+		PrepareForCreate:         onCreate(pod.PrepareForCreate),
+		PrepareForUpdate:         onUpdate(pod.PrepareForUpdate),
+		Validate:                 check(pod.Validate),
+		ValidateUpdate:           checkUpdate(pod.ValidateUpdate),
+		Warnings:                 podWarnings,
 		AllowUnconditionalUpdate: true,
 
 		Columns: []metav1.TableColumnDefinition{
@@ -36,7 +55,28 @@ func podKind() *Kind {
 		Completed:   podCompleted,
 		Fields:      selectable(podFields),
 		FieldLabels: podFieldLabels(),
+		Status: &Subresource{
+			PrepareForUpdate: onUpdate(pod.PrepareStatus),
+			ValidateUpdate:   checkUpdate(pod.ValidateStatusUpdate),
+			ResetFields:      []string{"spec", "metadata.deletionTimestamp", "metadata.ownerReferences"},
+		},
+		EphemeralContainers: &Subresource{
+			PrepareForUpdate: onUpdate(pod.PrepareEphemeral),
+			ValidateUpdate:   checkUpdate(pod.ValidateEphemeralUpdate),
+			ResetFields:      []string{"status"},
+		},
+		Graceful: func(_ context.Context, obj runtime.Object, options *metav1.DeleteOptions) bool {
+			return pod.Graceful(obj.(*corev1.Pod), options)
+		},
 	}
+}
+
+// podWarnings warns when a Pod is made; people seldom change Pods, and agents do it often.
+func podWarnings(_ context.Context, obj, old runtime.Object) []string {
+	if old != nil {
+		return nil
+	}
+	return pod.Warnings(obj.(*corev1.Pod))
 }
 
 func podFields(p *corev1.Pod) fields.Set {

@@ -22,8 +22,12 @@ func serviceKind() *Kind {
 		New:        func() runtime.Object { return &corev1.Service{} },
 		NewList:    func() runtime.Object { return &corev1.ServiceList{} },
 
+		Default:                  defaulter(defaultService),
 		PrepareForCreate:         onCreate(func(s *corev1.Service) { s.Status = corev1.ServiceStatus{} }),
-		PrepareForUpdate:         onUpdate(func(s, old *corev1.Service) { s.Status = old.Status }),
+		PrepareForUpdate:         onUpdate(prepareServiceUpdate),
+		Validate:                 check(validateNewService),
+		ValidateUpdate:           checkUpdate(validateServiceUpdate),
+		Warnings:                 serviceWarnings,
 		AllowCreateOnUpdate:      true,
 		AllowUnconditionalUpdate: true,
 
@@ -42,6 +46,7 @@ func serviceKind() *Kind {
 		}),
 		Status: &Subresource{
 			PrepareForUpdate: onUpdate(func(s, old *corev1.Service) { s.Spec = old.Spec }),
+			ValidateUpdate:   checkUpdate(validateServiceStatus),
 			ResetFields:      []string{"spec"},
 		},
 	}

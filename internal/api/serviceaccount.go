@@ -4,8 +4,12 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"carob.dev/carob/internal/api/rule"
 )
 
 func serviceAccountKind() *Kind {
@@ -20,6 +24,10 @@ func serviceAccountKind() *Kind {
 		PrepareForCreate: onCreate(keepSecretNames),
 		PrepareForUpdate: onUpdate(func(s, _ *corev1.ServiceAccount) { keepSecretNames(s) }),
 
+		Validate: check(validateServiceAccount),
+		ValidateUpdate: checkUpdate(func(s, old *corev1.ServiceAccount) field.ErrorList {
+			return append(rule.MetaUpdate(&s.ObjectMeta, &old.ObjectMeta), validateServiceAccount(s)...)
+		}),
 		AllowUnconditionalUpdate: true,
 
 		Columns: []metav1.TableColumnDefinition{nameColumn(), ageColumn()},
@@ -33,4 +41,8 @@ func keepSecretNames(s *corev1.ServiceAccount) {
 	for i := range s.Secrets {
 		s.Secrets[i] = corev1.ObjectReference{Name: s.Secrets[i].Name}
 	}
+}
+
+func validateServiceAccount(s *corev1.ServiceAccount) field.ErrorList {
+	return rule.Meta(&s.ObjectMeta, true, apivalidation.NameIsDNSSubdomain)
 }

@@ -1,0 +1,42 @@
+package pod
+
+import corev1 "k8s.io/api/core/v1"
+
+// QOS is the quality-of-service class that a Pod's resources give it: Guaranteed if every container limits CPU and memory and
+// requests no less, BestEffort if none asks for anything, else Burstable.
+func QOS(p *corev1.Pod) corev1.PodQOSClass {
+	class := corev1.PodQOSClass("")
+	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
+		for i := range list {
+			next := requirementsQOS(&list[i].Resources)
+			if class != "" && class != next {
+				return corev1.PodQOSBurstable
+			}
+			class = next
+		}
+	}
+	if class == "" {
+		return corev1.PodQOSBestEffort
+	}
+	return class
+}
+
+func requirementsQOS(r *corev1.ResourceRequirements) corev1.PodQOSClass {
+	set := 0
+	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
+		request, limit := r.Requests[name], r.Limits[name]
+		if !request.Equal(limit) {
+			return corev1.PodQOSBurstable
+		}
+		if !limit.IsZero() {
+			set++
+		}
+	}
+	switch set {
+	case 0:
+		return corev1.PodQOSBestEffort
+	case 2:
+		return corev1.PodQOSGuaranteed
+	}
+	return corev1.PodQOSBurstable
+}

@@ -1,0 +1,158 @@
+package pod
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// notYet is the detail of every refusal in this file.
+const notYet = "not supported by Carob yet"
+
+func unsupported(path *field.Path) *field.Error { return field.Forbidden(path, notYet) }
+
+// refusals collects the unsupported fields that are set.
+type refusals struct{ errs field.ErrorList }
+
+func (r *refusals) add(path *field.Path, set bool) {
+	if set {
+		r.errs = append(r.errs, unsupported(path))
+	}
+}
+
+// unsupportedSpec refuses every field of a spec that Carob does not act on. This file is the whole list; support for a field starts with
+// its line here going away.
+func unsupportedSpec(path *field.Path, s *corev1.PodSpec) field.ErrorList {
+	var r refusals
+	r.add(path.Child("resourceClaims"), len(s.ResourceClaims) > 0)
+	r.add(path.Child("resources"), s.Resources != nil)
+	r.add(path.Child("hostUsers"), s.HostUsers != nil && !*s.HostUsers)
+	r.add(path.Child("hostnameOverride"), s.HostnameOverride != nil)
+	r.add(path.Child("schedulingGroup"), s.SchedulingGroup != nil)
+	r.add(path.Child("evictionResponders"), len(s.EvictionResponders) > 0)
+	r.add(path.Child("os", "name"), s.OS != nil && s.OS.Name == corev1.Windows)
+	if sc := s.SecurityContext; sc != nil {
+		at := path.Child("securityContext")
+		r.add(at.Child("seLinuxOptions"), sc.SELinuxOptions != nil)
+		r.add(at.Child("seLinuxChangePolicy"), sc.SELinuxChangePolicy != nil)
+		r.add(at.Child("windowsOptions"), sc.WindowsOptions != nil)
+		r.appArmor(at, sc.AppArmorProfile)
+		r.seccomp(at, sc.SeccompProfile)
+	}
+	for i := range s.Volumes {
+		r.volume(path.Child("volumes").Index(i), &s.Volumes[i].VolumeSource)
+	}
+	eachContainer(s, path, r.container)
+	for i := range s.InitContainers {
+		if c := &s.InitContainers[i]; c.RestartPolicy != nil && !isSidecar(c) {
+			at := path.Child("initContainers").Index(i).Child("restartPolicy")
+			r.errs = append(r.errs, field.NotSupported(at, *c.RestartPolicy, []corev1.ContainerRestartPolicy{corev1.ContainerRestartPolicyAlways}))
+		}
+	}
+	for i := range s.Containers {
+		r.add(path.Child("containers").Index(i).Child("restartPolicy"), s.Containers[i].RestartPolicy != nil)
+	}
+	return r.errs
+}
+
+func (r *refusals) container(c *corev1.Container, at *field.Path) {
+	r.add(at.Child("restartPolicyRules"), len(c.RestartPolicyRules) > 0)
+	r.add(at.Child("resizePolicy"), len(c.ResizePolicy) > 0)
+	r.add(at.Child("volumeDevices"), len(c.VolumeDevices) > 0)
+	r.add(at.Child("resources", "claims"), len(c.Resources.Claims) > 0)
+	for i, v := range c.Env {
+		r.add(at.Child("env").Index(i).Child("valueFrom", "fileKeyRef"), v.ValueFrom != nil && v.ValueFrom.FileKeyRef != nil)
+	}
+	for i, m := range c.VolumeMounts {
+		r.add(at.Child("volumeMounts").Index(i).Child("bindMountOptions"), len(m.BindMountOptions) > 0)
+	}
+	if l := c.Lifecycle; l != nil {
+		r.add(at.Child("lifecycle", "stopSignal"), l.StopSignal != nil)
+		for name, h := range map[string]*corev1.LifecycleHandler{"postStart": l.PostStart, "preStop": l.PreStop} {
+			if h != nil {
+				r.httpGet(at.Child("lifecycle", name), h.HTTPGet)
+			}
+		}
+	}
+	for name, p := range map[string]*corev1.Probe{
+		"livenessProbe": c.LivenessProbe, "readinessProbe": c.ReadinessProbe, "startupProbe": c.StartupProbe,
+	} {
+		if p != nil {
+			r.httpGet(at.Child(name), p.HTTPGet)
+			r.add(at.Child(name, "grpc", "mode"), p.GRPC != nil && p.GRPC.Mode != nil)
+		}
+	}
+	if sc := c.SecurityContext; sc != nil {
+		at := at.Child("securityContext")
+		r.add(at.Child("seLinuxOptions"), sc.SELinuxOptions != nil)
+		r.add(at.Child("windowsOptions"), sc.WindowsOptions != nil)
+		r.add(at.Child("procMount"), sc.ProcMount != nil && *sc.ProcMount == corev1.UnmaskedProcMount)
+		r.appArmor(at, sc.AppArmorProfile)
+		r.seccomp(at, sc.SeccompProfile)
+	}
+}
+
+func (r *refusals) httpGet(at *field.Path, a *corev1.HTTPGetAction) {
+	r.add(at.Child("httpGet", "protocol"), a != nil && a.Protocol != nil && *a.Protocol != corev1.HTTPProtocolHTTP1)
+}
+
+func (r *refusals) seccomp(at *field.Path, p *corev1.SeccompProfile) {
+	r.add(at.Child("seccompProfile", "localhostProfile"), p != nil && p.Type == corev1.SeccompProfileTypeLocalhost)
+}
+
+// appArmor lets Unconfined pass: that is how containers run.
+func (r *refusals) appArmor(at *field.Path, p *corev1.AppArmorProfile) {
+	r.add(at.Child("appArmorProfile"), p != nil && p.Type != corev1.AppArmorProfileTypeUnconfined)
+}
+
+func (r *refusals) volume(at *field.Path, v *corev1.VolumeSource) {
+	for _, name := range otherVolumes(v) {
+		r.add(at.Child(name), true)
+	}
+	if v.Projected == nil {
+		return
+	}
+	for i, s := range v.Projected.Sources {
+		at := at.Child("projected", "sources").Index(i)
+		r.add(at.Child("clusterTrustBundle"), s.ClusterTrustBundle != nil)
+		r.add(at.Child("podCertificate"), s.PodCertificate != nil)
+	}
+}
+
+// otherVolumes names the sources of a volume that Carob does not serve.
+func otherVolumes(v *corev1.VolumeSource) []string {
+	var names []string
+	for _, s := range []struct {
+		name string
+		set  bool
+	}{
+		{"gcePersistentDisk", v.GCEPersistentDisk != nil},
+		{"awsElasticBlockStore", v.AWSElasticBlockStore != nil},
+		{"gitRepo", v.GitRepo != nil},
+		{"nfs", v.NFS != nil},
+		{"iscsi", v.ISCSI != nil},
+		{"glusterfs", v.Glusterfs != nil},
+		{"persistentVolumeClaim", v.PersistentVolumeClaim != nil},
+		{"rbd", v.RBD != nil},
+		{"flexVolume", v.FlexVolume != nil},
+		{"cinder", v.Cinder != nil},
+		{"cephfs", v.CephFS != nil},
+		{"flocker", v.Flocker != nil},
+		{"fc", v.FC != nil},
+		{"azureFile", v.AzureFile != nil},
+		{"vsphereVolume", v.VsphereVolume != nil},
+		{"quobyte", v.Quobyte != nil},
+		{"azureDisk", v.AzureDisk != nil},
+		{"photonPersistentDisk", v.PhotonPersistentDisk != nil},
+		{"portworxVolume", v.PortworxVolume != nil},
+		{"scaleIO", v.ScaleIO != nil},
+		{"storageos", v.StorageOS != nil},
+		{"csi", v.CSI != nil},
+		{"ephemeral", v.Ephemeral != nil},
+		{"image", v.Image != nil},
+	} {
+		if s.set {
+			names = append(names, s.name)
+		}
+	}
+	return names
+}
