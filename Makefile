@@ -40,12 +40,16 @@ check: shim ## format, vet, lint, quick unit tests
 unit: shim ## every package's tests, on real processes where they need them (root)
 	go test ./...
 
+.PHONY: etcd
+etcd: ## the storage suites on a real etcd
+	cd test/etcd && go test ./...
+
 .PHONY: e2e
 e2e: build test-images ## real Pods under stock kubectl, inside a test host (root)
 	./test/e2e/run.sh
 
 .PHONY: test
-test: deps check unit e2e ## everything CI runs
+test: deps check unit etcd ## everything CI runs
 
 .PHONY: bench
 bench: build test-images ## speed and weight beside the kernel floor, with their budgets
