@@ -130,7 +130,7 @@ func refuse(c *runtimeapi.ContainerConfig, sc *runtimeapi.LinuxContainerSecurity
 		return errors.New("add_ambient_capabilities: not supported")
 	case sc.GetApparmor().GetProfileType() == runtimeapi.SecurityProfile_Localhost:
 		return fmt.Errorf("apparmor: profile %q: AppArmor is not supported", sc.GetApparmor().GetLocalhostRef())
-	case sc.GetSelinuxOptions() != nil && *sc.GetSelinuxOptions() != (runtimeapi.SELinuxOption{}):
+	case sc.GetSelinuxOptions().GetUser()+sc.GetSelinuxOptions().GetRole()+sc.GetSelinuxOptions().GetType()+sc.GetSelinuxOptions().GetLevel() != "":
 		return errors.New("selinux_options: SELinux is not supported")
 	}
 	return nil
