@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/registry/rest"
 
 	"carob.dev/carob/internal/api"
@@ -13,7 +14,6 @@ import (
 	"carob.dev/carob/internal/apiserver/registry/review"
 	"carob.dev/carob/internal/apiserver/registry/service"
 	"carob.dev/carob/internal/apiserver/registry/serviceaccount"
-	"k8s.io/apiserver/pkg/authentication/authenticator"
 )
 
 // resources is the storage of all that is served, by group and version and then by name, as in "pods" and "pods/log".
@@ -69,6 +69,9 @@ func (r resources) addKind(k *api.Kind, all stores) {
 	r.add(gv, k.Resource, s)
 	if k.Status != nil {
 		r.add(gv, k.Resource+"/status", registry.NewSubresource(s, k.Status))
+	}
+	if k.EphemeralContainers != nil {
+		r.add(gv, k.Resource+"/ephemeralcontainers", registry.NewSubresource(s, k.EphemeralContainers))
 	}
 	if k.Scale != nil {
 		r.add(gv, k.Resource+"/scale", registry.NewScale(s))

@@ -17,8 +17,10 @@ import (
 )
 
 const (
-	// drain is how long requests in flight have to end when the server stops. Watches end at once.
+	// drain is how long requests in flight have to end when the server stops. Watches end after them.
 	drain = 2 * time.Second
+	// farewell is how long the last words to clients may take.
+	farewell = 50 * time.Millisecond
 	// readyPoll is how often the caches are looked at while the server starts, and only then.
 	readyPoll = time.Millisecond
 )
@@ -98,29 +100,43 @@ func (s *Server) start(ctx context.Context) error {
 	return s.bootstrap(ctx)
 }
 
+// stop lets requests in flight end, then watches and streams, then closes all.
 func (s *Server) stop(servers []*http.Server, endRequests context.CancelFunc) {
 	bounded, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
 	var wg sync.WaitGroup
 	for _, srv := range servers {
-		wg.Go(func() {
-			quick, cancel := context.WithTimeout(bounded, drain/10)
-			defer cancel()
-			if srv.Shutdown(quick) == nil {
-				return
-			}
-			endRequests() // what is left are watches and streams
-			if srv.Shutdown(bounded) != nil {
-				srv.Close()
-			}
-		})
+		wg.Go(func() { _ = srv.Shutdown(bounded) }) // takes no more, and tells clients so
 	}
-	wg.Wait()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		s.generic.NonLongRunningRequestWaitGroup.Wait()
+	}()
+	select {
+	case <-served:
+	case <-bounded.Done():
+	}
+	endRequests()
+	idle := make(chan struct{})
+	go func() {
+		defer close(idle)
+		wg.Wait()
+	}()
+	select {
+	case <-idle:
+	case <-time.After(farewell):
+		cancel()
+	}
+	for _, srv := range servers {
+		srv.Close()
+	}
+	<-idle
 	s.own.Close()
 	s.tcp.Close()
-	s.generic.NonLongRunningRequestWaitGroup.Wait()
 	s.generic.Destroy()
 	s.stores.destroy()
+	<-served
 }
 
 // Close frees what New took, if Run is never called.

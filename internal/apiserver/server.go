@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -87,7 +88,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	generic.BuildHandlerChainFunc = buildHandlerChain
 	generic.LongRunningFunc = genericfilters.BasicLongRunningRequestCheck(
 		sets.NewString("watch", "proxy"), sets.NewString("attach", "exec", "proxy", "log", "portforward"))
-	setHealthChecks(generic, cfg.Store)
+	s.setHealthChecks(generic, cfg.Store)
 	// Each of these would tick for as long as the server lives.
 	generic.DisabledPostStartHooks = sets.NewString("max-in-flight-filter", "storage-object-count-tracker-hook")
 	generic.StorageObjectCountTracker = nil
@@ -166,7 +167,15 @@ func (s *Server) Transport(name string, groups ...string) *http.Transport {
 	return s.own.Transport(&user.DefaultInfo{Name: name, Groups: groups}, false)
 }
 
-func setHealthChecks(c *genericapiserver.Config, st *store.Store) {
+func (s *Server) setHealthChecks(c *genericapiserver.Config, st *store.Store) {
+	started := healthz.NamedCheck("start", func(*http.Request) error {
+		select {
+		case <-s.ready:
+			return nil
+		default:
+			return errors.New("starting")
+		}
+	})
 	storage := healthz.NamedCheck("etcd", func(r *http.Request) error {
 		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 		defer cancel()
@@ -174,5 +183,5 @@ func setHealthChecks(c *genericapiserver.Config, st *store.Store) {
 		return err
 	})
 	checks := []healthz.HealthChecker{healthz.PingHealthz, storage}
-	c.HealthzChecks, c.LivezChecks, c.ReadyzChecks = slices.Clone(checks), slices.Clone(checks), slices.Clone(checks)
+	c.HealthzChecks, c.LivezChecks, c.ReadyzChecks = slices.Clone(checks), slices.Clone(checks), append(slices.Clone(checks), started)
 }

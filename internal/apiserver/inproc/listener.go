@@ -90,9 +90,3 @@ func Authenticator() authenticator.Request {
 		return &authenticator.Response{User: id.info}, true, nil
 	})
 }
-
-// FromProcess says whether a request came through a Listener.
-func FromProcess(r *http.Request) bool {
-	_, ok := r.Context().Value(connKey{}).(*identity)
-	return ok
-}

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"fmt"
+	"time"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -11,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/registry/rest"
@@ -79,8 +81,31 @@ func (r *Scale) Update(
 }
 
 // ConvertToTable implements rest.TableConvertor.
-func (r *Scale) ConvertToTable(ctx context.Context, obj, options runtime.Object) (*metav1.Table, error) {
-	return rest.NewDefaultTableConvertor(r.store.DefaultQualifiedResource).ConvertToTable(ctx, obj, options)
+func (r *Scale) ConvertToTable(_ context.Context, obj, options runtime.Object) (*metav1.Table, error) {
+	s, ok := obj.(*autoscalingv1.Scale)
+	if !ok {
+		return nil, fmt.Errorf("print %T as a Scale", obj)
+	}
+	age := "<unknown>"
+	if !s.CreationTimestamp.IsZero() {
+		age = duration.HumanDuration(time.Since(s.CreationTimestamp.Time))
+	}
+	out := &metav1.Table{
+		ListMeta: metav1.ListMeta{ResourceVersion: s.ResourceVersion},
+		Rows: []metav1.TableRow{{
+			Cells: []any{s.Name, int64(s.Spec.Replicas), int64(s.Status.Replicas), age}, Object: runtime.RawExtension{Object: obj},
+		}},
+	}
+	if o, ok := options.(*metav1.TableOptions); !ok || !o.NoHeaders {
+		meta := metav1.ObjectMeta{}.SwaggerDoc()
+		out.ColumnDefinitions = []metav1.TableColumnDefinition{
+			{Name: "Name", Type: "string", Format: "name", Description: meta["name"]},
+			{Name: "Desired", Type: "integer", Description: autoscalingv1.ScaleSpec{}.SwaggerDoc()["replicas"]},
+			{Name: "Available", Type: "integer", Description: autoscalingv1.ScaleStatus{}.SwaggerDoc()["replicas"]},
+			{Name: "Age", Type: "string", Description: meta["creationTimestamp"]},
+		}
+	}
+	return out, nil
 }
 
 func (r *Scale) of(obj runtime.Object) (*autoscalingv1.Scale, error) {

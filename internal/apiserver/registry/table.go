@@ -21,7 +21,11 @@ func (t table) ConvertToTable(_ context.Context, obj, options runtime.Object) (*
 		if err != nil {
 			return err
 		}
-		out.Rows = append(out.Rows, metav1.TableRow{Cells: cells, Object: runtime.RawExtension{Object: obj}})
+		row := metav1.TableRow{Cells: cells, Object: runtime.RawExtension{Object: obj}}
+		if t.kind.Completed != nil {
+			row.Conditions = t.kind.Completed(obj)
+		}
+		out.Rows = append(out.Rows, row)
 		return nil
 	}
 	if meta.IsListType(obj) {
