@@ -15,8 +15,7 @@ type stream struct {
 	fd   int
 	name string
 	// line holds the beginning of a line whose end has not come.
-	line    []byte
-	partial bool
+	line []byte
 }
 
 // openLog opens the log file anew; the old one stays in use if that fails. Containers without a log path log nowhere.

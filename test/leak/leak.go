@@ -56,11 +56,11 @@ func Find(s Scope) ([]Leak, error) {
 }
 
 type process struct {
-	pid              int
-	comm, cmdline    string
-	exe, cgroup      string
-	netns, mntns     string
-	mounts, nsHandle []string
+	pid           int
+	comm, cmdline string
+	exe, cgroup   string
+	netns, mntns  string
+	mounts        []string
 }
 
 func processes() ([]process, error) {
