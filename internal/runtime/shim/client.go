@@ -111,6 +111,9 @@ func (c *Client) Close() {
 	<-c.done
 }
 
+// Gone is closed once the connection has ended.
+func (c *Client) Gone() <-chan struct{} { return c.done }
+
 func (c *Client) read() {
 	defer close(c.done)
 	buf := make([]byte, 8<<10)

@@ -1,0 +1,230 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"carob.dev/carob/internal/runtime/shim"
+	"carob.dev/carob/internal/runtime/shim/wire"
+	"carob.dev/carob/internal/sys"
+)
+
+// adopt takes up what an earlier process left: it reads the records, finds the shims, hears what happened, and removes what was never
+// finished or belongs to nothing.
+func (r *Runtime) adopt(ctx context.Context) error {
+	sandboxes, torn, err := load(filepath.Join(r.cfg.Root, "sandboxes"), "sandbox.json", func(s *sandboxRecord) int { return s.Version })
+	if err != nil {
+		return err
+	}
+	for _, rec := range sandboxes {
+		r.sandboxes[rec.ID] = &sandbox{turn: newTurn(), rec: rec}
+		m := rec.Config.GetMetadata()
+		r.names[fmt.Sprintf("pod/%s/%s/%s/%d", m.GetNamespace(), m.GetName(), m.GetUid(), m.GetAttempt())] = rec.ID
+	}
+	for _, id := range torn {
+		if err := os.RemoveAll(filepath.Join(r.cfg.Root, "sandboxes", id)); err != nil {
+			return err
+		}
+	}
+	if err := r.loadContainers(); err != nil {
+		return err
+	}
+	for _, sb := range r.sandboxes {
+		if err := r.adoptSandbox(ctx, sb); err != nil {
+			return err
+		}
+	}
+	if err := r.removeUnfinished(ctx); err != nil {
+		return err
+	}
+	if err := r.removeStrangers(); err != nil {
+		return err
+	}
+	var live []string
+	for id, sb := range r.sandboxes {
+		if !sb.rec.Stopped {
+			live = append(live, id)
+		}
+	}
+	return r.cfg.Network.Reconcile(ctx, live)
+}
+
+func (r *Runtime) loadContainers() error {
+	records, torn, err := load(filepath.Join(r.cfg.Root, "containers"), "container.json", func(c *containerRecord) int { return c.Version })
+	if err != nil {
+		return err
+	}
+	for _, rec := range records {
+		sb := r.sandboxes[rec.SandboxID]
+		if sb == nil {
+			torn = append(torn, rec.ID)
+			if err := sys.CgroupKillAll(rec.Cgroup); err != nil {
+				return err
+			}
+			if err := sys.CgroupRemove(rec.Cgroup); err != nil {
+				return err
+			}
+			continue
+		}
+		c := &container{turn: newTurn(), sb: sb, rec: rec, exited: make(chan struct{})}
+		if rec.State == runtimeapi.ContainerState_CONTAINER_EXITED {
+			close(c.exited)
+		}
+		r.containers[rec.ID] = c
+		r.names[fmt.Sprintf("container/%s/%s/%d", sb.rec.ID, rec.Config.GetMetadata().GetName(), rec.Config.GetMetadata().GetAttempt())] = rec.ID
+	}
+	for _, id := range torn {
+		dir := filepath.Join(r.cfg.Root, "containers", id)
+		if err := sys.Unmount(filepath.Join(dir, "rootfs")); err != nil {
+			return err
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// adoptSandbox connects to a sandbox's shim and waits until it has told everything. Without a shim the sandbox is over.
+func (r *Runtime) adoptSandbox(ctx context.Context, sb *sandbox) error {
+	if sb.rec.Stopped || !sb.rec.Made {
+		return nil
+	}
+	if sb.rec.Boot != r.boot {
+		for _, c := range r.containersOf(sb) {
+			if c.rec.State == runtimeapi.ContainerState_CONTAINER_RUNNING {
+				r.endUnseen(c, "the machine was restarted")
+			}
+		}
+		r.pauseEnded(sb)
+		return nil
+	}
+	synced, ended := make(chan int, 1), make(chan struct{})
+	client, err := shim.Connect(r.cfg.shimSocket(sb.rec.ID), func(f wire.Frame) {
+		if f.Op == wire.OpSynced {
+			select {
+			case synced <- f.Pid:
+			default:
+			}
+			return
+		}
+		r.heard(sb, f)
+	}, func() {
+		close(ended)
+		r.lost(sb)
+	})
+	if err != nil {
+		r.mourn(sb, "the Pod's shim died while nobody watched")
+		return nil
+	}
+	r.mu.Lock()
+	sb.client = client
+	r.mu.Unlock()
+	if _, err := client.Ask(ctx, wire.Frame{Op: wire.OpHello}); err != nil {
+		return nil // lost sees to it
+	}
+	select {
+	case pause := <-synced:
+		if pause <= 0 {
+			r.pauseEnded(sb)
+		}
+	case <-ended:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// readFacts takes up what a dead shim had noted.
+func (r *Runtime) readFacts(sb *sandbox) {
+	files, _ := filepath.Glob(filepath.Join(r.cfg.shimDir(sb.rec.ID), "c-*"))
+	for _, file := range files {
+		raw, err := os.ReadFile(file)
+		var f wire.Frame
+		if err == nil && f.Parse(raw) == nil && f.Boot == r.boot && f.Exited != 0 {
+			r.heard(sb, f)
+		}
+	}
+}
+
+// removeUnfinished takes apart sandboxes and containers whose making was cut off. A container that the shim does not know was not
+// started, whatever the caller was about to do.
+func (r *Runtime) removeUnfinished(ctx context.Context) error {
+	for _, c := range r.containers {
+		if c.rec.Made && c.sb.rec.Made {
+			continue
+		}
+		if err := r.destroyContainer(ctx, c); err != nil {
+			return err
+		}
+	}
+	for _, sb := range r.sandboxes {
+		if sb.rec.Made {
+			continue
+		}
+		if client, err := shim.Connect(r.cfg.shimSocket(sb.rec.ID), func(wire.Frame) {}, func() {}); err == nil {
+			sb.client = client
+		}
+		if err := r.destroySandbox(ctx, sb); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeStrangers ends shims and removes folders and shims' cgroups that no sandbox owns.
+func (r *Runtime) removeStrangers() error {
+	known, bundles := map[string]bool{}, map[string]bool{}
+	for id, sb := range r.sandboxes {
+		known[short(id)] = !sb.rec.Stopped
+	}
+	for id := range r.containers {
+		bundles[id] = true
+	}
+	entries, err := os.ReadDir(filepath.Join(r.cfg.RunDir, "shims"))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if known[e.Name()] || len(e.Name()) != 12 {
+			continue
+		}
+		cgroup := "/" + r.cfg.CgroupRoot + "/shims/" + e.Name()
+		if err := sys.CgroupKillAll(cgroup); err != nil {
+			return err
+		}
+		if err := sys.CgroupRemove(cgroup); err != nil {
+			return err
+		}
+		if err := os.RemoveAll(filepath.Join(r.cfg.RunDir, "shims", e.Name())); err != nil {
+			return err
+		}
+		if err := remove(filepath.Join(r.cfg.RunDir, "s", e.Name())); err != nil {
+			return err
+		}
+	}
+	for _, sub := range []string{"bundles", "oci", "shm"} {
+		entries, err := os.ReadDir(filepath.Join(r.cfg.RunDir, sub))
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if strings.HasPrefix(e.Name(), ".") || bundles[e.Name()] || sub == "shm" && r.sandboxes[e.Name()] != nil || len(e.Name()) != 64 {
+				continue
+			}
+			path := filepath.Join(r.cfg.RunDir, sub, e.Name())
+			if err := sys.Unmount(path); err != nil {
+				return err
+			}
+			if err := os.RemoveAll(path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,225 @@
+package runtime
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"carob.dev/carob/internal/runtime/image"
+	"carob.dev/carob/internal/runtime/oci"
+	"carob.dev/carob/internal/sys"
+)
+
+// CreateContainer mounts the container's root and decides its specification. Nothing runs yet: the OCI runtime is called by
+// StartContainer, where its complaints belong. On an error nothing is left.
+func (r *Runtime) CreateContainer(ctx context.Context, sandboxID string, config *runtimeapi.ContainerConfig, sandboxConfig *runtimeapi.PodSandboxConfig) (string, error) {
+	sb, err := r.findSandbox(sandboxID)
+	if err != nil {
+		return "", err
+	}
+	name := config.GetMetadata().GetName()
+	if name == "" {
+		return "", status.Error(codes.InvalidArgument, "container config: metadata needs a name")
+	}
+	r.mu.Lock()
+	ready := sb.rec.Ready && !sb.stopping
+	r.mu.Unlock()
+	if !ready {
+		return "", status.Errorf(codes.FailedPrecondition, "sandbox %q is not ready", sandboxID)
+	}
+	img, err := r.cfg.Images.Resolve(ctx, config.GetImage().GetImage())
+	if err != nil {
+		return "", fmt.Errorf("create container %s: %w", name, err)
+	}
+	id := newID()
+	claim := fmt.Sprintf("container/%s/%s/%d", sb.rec.ID, name, config.GetMetadata().GetAttempt())
+	if err := r.reserve(claim, id); err != nil {
+		return "", err
+	}
+	c := &container{turn: newTurn(), sb: sb, exited: make(chan struct{}), rec: containerRecord{Version: recordVersion, ID: id, SandboxID: sb.rec.ID,
+		CreatedAt: r.cfg.Clock.Now().UnixNano(), ImageID: img.ID, ImageRef: imageRef(img), Config: config, StopSignal: img.Config.StopSignal,
+		Cgroup: r.containerCgroup(sb, id), LogPath: logPath(sb.rec.Config, config), Resources: config.GetLinux().GetResources()}}
+	if err := r.makeContainer(c, img); err != nil {
+		undo := r.destroyContainer(context.WithoutCancel(ctx), c)
+		r.release(claim)
+		return "", fmt.Errorf("create container %s: %w", name, errors.Join(err, undo))
+	}
+	r.tell(runtimeapi.ContainerEventType_CONTAINER_CREATED_EVENT, id, sb)
+	return id, nil
+}
+
+func imageRef(img *image.Image) string {
+	if len(img.RepoDigests) > 0 {
+		return img.RepoDigests[0]
+	}
+	return img.ID
+}
+
+func (r *Runtime) containerCgroup(sb *sandbox, id string) string {
+	parent := sb.rec.Config.GetLinux().GetCgroupParent()
+	if parent == "" {
+		parent = "/" + r.cfg.CgroupRoot + "/kubepods/pod" + sb.rec.Config.GetMetadata().GetUid()
+	}
+	return path.Join("/", parent, id)
+}
+
+// logPath joins the Pod's log folder and the container's file; the latter may not climb out.
+func logPath(p *runtimeapi.PodSandboxConfig, c *runtimeapi.ContainerConfig) string {
+	if p.GetLogDirectory() == "" || c.GetLogPath() == "" {
+		return ""
+	}
+	return filepath.Join(p.GetLogDirectory(), path.Clean("/"+c.GetLogPath()))
+}
+
+func (r *Runtime) makeContainer(c *container, img *image.Image) error {
+	dir := r.cfg.containerDir(c.rec.ID)
+	for _, d := range []string{dir, filepath.Join(dir, "upper"), filepath.Join(dir, "work"), filepath.Join(dir, "rootfs")} {
+		if err := os.Mkdir(d, 0o711); err != nil {
+			return err
+		}
+	}
+	if err := os.Chmod(filepath.Join(dir, "upper"), 0o755); err != nil {
+		return err
+	}
+	if err := r.saveContainer(c.rec); err != nil {
+		return err
+	}
+	rootfs := filepath.Join(dir, "rootfs")
+	if err := sys.MountOverlay(rootfs, img.Layers, filepath.Join(dir, "upper"), filepath.Join(dir, "work")); err != nil {
+		return err
+	}
+	in, err := r.input(c, img, rootfs)
+	if err != nil {
+		return err
+	}
+	spec, err := oci.Build(in)
+	if err != nil {
+		if errors.Is(err, oci.ErrNoCommand) {
+			return err
+		}
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	c.rec.User = in.User
+	if err := makeMountSources(c.rec.Config); err != nil {
+		return err
+	}
+	if err := r.writeBundle(c.rec.ID, spec); err != nil {
+		return err
+	}
+	if c.rec.LogPath != "" {
+		if err := os.MkdirAll(filepath.Dir(c.rec.LogPath), 0o755); err != nil {
+			return err
+		}
+	}
+	c.rec.Made = true
+	if err := r.saveContainer(c.rec); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.containers[c.rec.ID] = c
+	return nil
+}
+
+func (r *Runtime) writeBundle(id string, spec *specs.Spec) error {
+	raw, err := json.Marshal(spec)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(r.cfg.bundleDir(id), 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(r.cfg.bundleDir(id), "config.json"), raw, 0o600)
+}
+
+// makeMountSources makes the folders of untyped host paths that are missing, as container runtimes always have.
+func makeMountSources(c *runtimeapi.ContainerConfig) error {
+	for _, m := range c.GetMounts() {
+		if _, err := os.Stat(m.GetHostPath()); errors.Is(err, os.ErrNotExist) {
+			if err := os.MkdirAll(m.GetHostPath(), 0o755); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// input gathers what decides the specification.
+func (r *Runtime) input(c *container, img *image.Image, rootfs string) (oci.Input, error) {
+	sb, dir := c.sb.rec, r.cfg.sandboxDir(c.sb.rec.ID)
+	in := oci.Input{ID: c.rec.ID, Container: c.rec.Config, Sandbox: sb.Config, Image: img.Config, Rootfs: rootfs, PausePID: sb.PausePID,
+		CgroupPath: c.rec.Cgroup, Node: r.node, Hostname: filepath.Join(dir, "hostname"), Hosts: filepath.Join(dir, "hosts"), Devices: hostDevices,
+		Shm: r.cfg.shmDir(sb.ID)}
+	if st, err := os.Stat(filepath.Join(dir, "resolv.conf")); err == nil && st.Size() > 0 {
+		in.Resolv = filepath.Join(dir, "resolv.conf")
+	}
+	sc := c.rec.Config.GetLinux().GetSecurityContext()
+	if sc.GetNamespaceOptions().GetIpc() == runtimeapi.NamespaceMode_NODE {
+		in.Shm = "/dev/shm"
+	}
+	if sc.GetNamespaceOptions().GetPid() == runtimeapi.NamespaceMode_TARGET {
+		target, err := r.findContainer(sc.GetNamespaceOptions().GetTargetId())
+		if err != nil {
+			return in, err
+		}
+		r.mu.Lock()
+		in.TargetPID = target.rec.PID
+		r.mu.Unlock()
+		if in.TargetPID == 0 {
+			return in, status.Errorf(codes.FailedPrecondition, "target container %q is not running", sc.GetNamespaceOptions().GetTargetId())
+		}
+	}
+	var err error
+	if in.User, err = resolveUser(sc, img.Config.User, rootfs); err != nil {
+		return in, status.Error(codes.InvalidArgument, err.Error())
+	}
+	if p := sc.GetSeccomp(); p.GetProfileType() == runtimeapi.SecurityProfile_Localhost && !sc.GetPrivileged() {
+		if in.Seccomp, err = r.localSeccomp(p.GetLocalhostRef()); err != nil {
+			return in, err
+		}
+	}
+	return in, nil
+}
+
+func resolveUser(sc *runtimeapi.LinuxContainerSecurityContext, imageUser, rootfs string) (oci.User, error) {
+	files := [2]io.Reader{}
+	for i, name := range []string{"etc/passwd", "etc/group"} {
+		f, err := sys.OpenInRoot(rootfs, name, unix.O_RDONLY|unix.O_NONBLOCK)
+		if err != nil {
+			continue // an image without it has no names
+		}
+		defer f.Close()
+		if st, err := f.Stat(); err == nil && st.Mode().IsRegular() {
+			files[i] = f
+		}
+	}
+	return oci.ResolveUser(sc, imageUser, files[0], files[1])
+}
+
+// localSeccomp reads a profile in the OCI's own form below the profile folder, or by absolute path.
+func (r *Runtime) localSeccomp(ref string) (*specs.LinuxSeccomp, error) {
+	file := ref
+	if !filepath.IsAbs(file) {
+		file = filepath.Join(r.cfg.SeccompDir, path.Clean("/"+ref))
+	}
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("seccomp profile: %w", err)
+	}
+	var s specs.LinuxSeccomp
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return nil, fmt.Errorf("seccomp profile %s: %w", file, err)
+	}
+	return &s, nil
+}

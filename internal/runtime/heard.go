@@ -1,0 +1,164 @@
+package runtime
+
+import (
+	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"carob.dev/carob/internal/runtime/shim/wire"
+	"carob.dev/carob/internal/sys"
+)
+
+// unknownExit is the exit code of a container whose end nobody saw.
+const unknownExit = 255
+
+// heard takes a shim's report. It may be told the same thing again after a restart.
+func (r *Runtime) heard(sb *sandbox, f wire.Frame) {
+	switch f.Op {
+	case wire.OpExit, wire.OpState:
+		r.mu.Lock()
+		c := r.containers[f.ID]
+		r.mu.Unlock()
+		if c != nil {
+			r.containerIs(c, f)
+			return
+		}
+		r.execEnded(f)
+	case wire.OpDetach:
+		r.sessionEnded(f.ID)
+	case wire.OpPause:
+		r.pauseEnded(sb)
+	}
+}
+
+// containerIs notes a container's state as the shim tells it.
+func (r *Runtime) containerIs(c *container, f wire.Frame) {
+	r.mu.Lock()
+	if c.rec.State == runtimeapi.ContainerState_CONTAINER_EXITED || f.Pid == 0 {
+		r.mu.Unlock()
+		return
+	}
+	began := c.rec.State == runtimeapi.ContainerState_CONTAINER_CREATED
+	c.rec.PID = f.Pid
+	c.rec.StartedAt = int64(f.Started)
+	c.rec.State = runtimeapi.ContainerState_CONTAINER_RUNNING
+	ended := f.Exited != 0
+	if ended {
+		c.rec.finish(int64(f.Ended), int32(f.Code), exitReason(f), "")
+	}
+	rec := c.rec
+	r.mu.Unlock()
+	if began || ended {
+		if err := r.saveContainer(rec); err != nil {
+			r.cfg.Log.Error("keep the state of a container", "container", rec.ID, "error", err)
+		}
+	}
+	if began {
+		r.tell(runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT, rec.ID, c.sb)
+	}
+	if ended {
+		close(c.exited)
+		r.tell(runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT, rec.ID, c.sb)
+	}
+}
+
+func (rec *containerRecord) finish(at int64, code int32, reason, message string) {
+	rec.State = runtimeapi.ContainerState_CONTAINER_EXITED
+	rec.FinishedAt, rec.ExitCode, rec.Reason, rec.Message, rec.PID = at, code, reason, message, 0
+}
+
+func exitReason(f wire.Frame) string {
+	switch {
+	case f.OOM != 0:
+		return "OOMKilled"
+	case f.Code == 0:
+		return "Completed"
+	}
+	return "Error"
+}
+
+// pauseEnded marks the sandbox as not ready, at once. Its containers are the agent's to end.
+func (r *Runtime) pauseEnded(sb *sandbox) {
+	r.mu.Lock()
+	was := sb.rec.Ready && !sb.stopping
+	sb.rec.Ready = false
+	rec := sb.rec
+	r.mu.Unlock()
+	if !was {
+		return
+	}
+	if err := r.saveSandbox(rec); err != nil {
+		r.cfg.Log.Error("keep the state of a sandbox", "sandbox", rec.ID, "error", err)
+	}
+	r.tell(runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT, rec.ID, sb)
+}
+
+// lost is called when a shim's connection ends. If nobody asked for that the shim has died, and pause with it: what is left of the
+// Pod is killed, and its containers' ends are read from the shim's notes or else unknown.
+func (r *Runtime) lost(sb *sandbox) {
+	r.mu.Lock()
+	expected := sb.stopping || r.closed
+	r.mu.Unlock()
+	if expected {
+		return
+	}
+	r.cfg.Log.Warn("the shim of a Pod has died; its containers are killed", "sandbox", sb.rec.ID)
+	r.mourn(sb, "the Pod's shim died")
+}
+
+func (r *Runtime) mourn(sb *sandbox, why string) {
+	r.readFacts(sb)
+	r.mu.Lock()
+	sb.client = nil
+	containers := r.containersOf(sb)
+	r.mu.Unlock()
+	for _, c := range containers {
+		r.mu.Lock()
+		running := c.rec.State == runtimeapi.ContainerState_CONTAINER_RUNNING
+		cgroup, id := c.rec.Cgroup, c.rec.ID
+		r.mu.Unlock()
+		if !running {
+			continue
+		}
+		if err := sys.CgroupKillAll(cgroup); err != nil {
+			r.cfg.Log.Error("kill a container of a lost Pod", "container", id, "error", err)
+		}
+		r.endUnseen(c, why)
+	}
+	r.pauseEnded(sb)
+}
+
+// endUnseen ends a container on paper.
+func (r *Runtime) endUnseen(c *container, why string) {
+	r.mu.Lock()
+	if c.rec.State == runtimeapi.ContainerState_CONTAINER_EXITED {
+		r.mu.Unlock()
+		return
+	}
+	c.rec.finish(r.cfg.Clock.Now().UnixNano(), unknownExit, "Unknown", why)
+	rec := c.rec
+	r.mu.Unlock()
+	if err := r.saveContainer(rec); err != nil {
+		r.cfg.Log.Error("keep the state of a container", "container", rec.ID, "error", err)
+	}
+	close(c.exited)
+	r.tell(runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT, rec.ID, c.sb)
+}
+
+// within says whether a channel closes in time.
+func (r *Runtime) within(ch <-chan struct{}, d time.Duration, done <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+	}
+	t := r.cfg.Clock.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ch:
+		return true
+	case <-t.C():
+	case <-done:
+	}
+	return false
+}

@@ -1,0 +1,224 @@
+package runtime
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	goruntime "runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	cri "k8s.io/cri-api/pkg/apis"
+
+	"carob.dev/carob/internal/runtime/oci"
+	"carob.dev/carob/internal/runtime/shim"
+	"carob.dev/carob/internal/runtime/shimbin"
+	"carob.dev/carob/internal/sys"
+)
+
+// Runtime implements the CRI's RuntimeService.
+type Runtime struct {
+	cfg      Config
+	boot     string
+	shim     string
+	node     oci.Node
+	cgroups  sys.Cgroups
+	binaries map[string]string
+	events   events
+	waiting  waiters
+
+	mu         sync.Mutex
+	sandboxes  map[string]*sandbox
+	containers map[string]*container
+	names      map[string]string
+	closed     bool
+}
+
+var _ cri.RuntimeService = (*Runtime)(nil)
+
+// sandbox is one Pod's. rec, client and stopping are guarded by Runtime.mu.
+type sandbox struct {
+	turn     turn
+	rec      sandboxRecord
+	client   *shim.Client
+	stopping bool
+}
+
+// container is one container. rec is guarded by Runtime.mu; exited is closed once it has ended.
+type container struct {
+	turn   turn
+	sb     *sandbox
+	rec    containerRecord
+	exited chan struct{}
+}
+
+// turn lets one verb at a time work on something; waiting ends with the context.
+type turn chan struct{}
+
+func newTurn() turn { return make(turn, 1) }
+
+func (t turn) take(ctx context.Context) error {
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return status.FromContextError(ctx.Err()).Err()
+	}
+}
+
+func (t turn) pass() { <-t }
+
+// New opens the runtime, finds the Pods that outlived an earlier process, hears what happened to them, and removes what is in pieces.
+func New(ctx context.Context, cfg Config) (*Runtime, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	if err := cfg.makeFolders(); err != nil {
+		return nil, err
+	}
+	r := &Runtime{cfg: cfg, sandboxes: map[string]*sandbox{}, containers: map[string]*container{}, names: map[string]string{}, binaries: map[string]string{}}
+	var err error
+	if r.boot, err = sys.BootID(); err != nil {
+		return nil, err
+	}
+	if r.shim, err = shimbin.Install(filepath.Join(cfg.Root, "bin")); err != nil {
+		return nil, err
+	}
+	if r.cgroups, err = sys.CgroupLayout(); err != nil {
+		return nil, err
+	}
+	if err := r.readNode(); err != nil {
+		return nil, err
+	}
+	for handler, name := range cfg.OCIRuntimes {
+		path, err := exec.LookPath(name)
+		if err != nil && handler == "" {
+			return nil, fmt.Errorf("the OCI runtime: %w", err)
+		}
+		if err == nil {
+			r.binaries[handler] = path
+		}
+	}
+	if err := sys.CgroupCreate("/"+cfg.CgroupRoot+"/shims", sys.Resources{}); err != nil {
+		return nil, err
+	}
+	if err := r.adopt(ctx); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *Runtime) readNode() error {
+	r.node = oci.Node{GOARCH: goruntime.GOARCH, Unified: r.cgroups.Unified}
+	raw, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(raw)) {
+		if v, ok := strings.CutPrefix(line, "CapBnd:"); ok {
+			mask, err := strconv.ParseUint(strings.TrimSpace(v), 16, 64)
+			if err != nil {
+				return err
+			}
+			r.node.Bounding = oci.BoundingSet(mask)
+		}
+	}
+	raw, _ = os.ReadFile("/proc/self/oom_score_adj")
+	r.node.OOMScoreAdj, _ = strconv.Atoi(strings.TrimSpace(string(raw)))
+	if r.node.Hostname, err = os.Hostname(); err != nil {
+		return err
+	}
+	for c := range r.cgroups.V1 {
+		r.node.Controllers = append(r.node.Controllers, c)
+	}
+	slices.Sort(r.node.Controllers)
+	swap := r.cgroups.Folder("memory", "/"+r.cfg.CgroupRoot)
+	for _, file := range []string{"memory.memsw.limit_in_bytes", "memory.swap.max"} {
+		if _, err := os.Stat(filepath.Join(swap, file)); err == nil {
+			r.node.SwapAccounting = true
+		}
+	}
+	if !r.cgroups.Unified && r.cgroups.V1["memory"] != "" {
+		_, err := os.Stat(filepath.Join(r.cgroups.V1["memory"], "memory.memsw.limit_in_bytes"))
+		r.node.SwapAccounting = err == nil
+	}
+	return nil
+}
+
+// Close lets go of the shims; the Pods run on.
+func (r *Runtime) Close(context.Context) error {
+	r.mu.Lock()
+	r.closed = true
+	var clients []*shim.Client
+	for _, sb := range r.sandboxes {
+		if sb.client != nil {
+			clients = append(clients, sb.client)
+		}
+	}
+	r.mu.Unlock()
+	for _, c := range clients {
+		c.Close()
+	}
+	return nil
+}
+
+func newID() string {
+	b := make([]byte, 32)
+	rand.Read(b)
+	return hex.EncodeToString(b)
+}
+
+// findSandbox and findContainer take a full ID or a prefix that fits one only.
+func (r *Runtime) findSandbox(id string) (*sandbox, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return find(r.sandboxes, id, "sandbox")
+}
+
+func (r *Runtime) findContainer(id string) (*container, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return find(r.containers, id, "container")
+}
+
+func find[T any](all map[string]T, id, kind string) (T, error) {
+	if v, ok := all[id]; ok {
+		return v, nil
+	}
+	var found []T
+	if id != "" {
+		for k, v := range all {
+			if strings.HasPrefix(k, id) {
+				found = append(found, v)
+			}
+		}
+	}
+	var none T
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return none, status.Errorf(codes.NotFound, "%s %q: not found", kind, id)
+	}
+	return none, status.Errorf(codes.InvalidArgument, "%s %q: the prefix fits more than one", kind, id)
+}
+
+// binary is the OCI runtime of a handler, and whether the v2 tree of a hybrid machine is to be hidden from it.
+func (r *Runtime) binary(handler string) (path string, hide int, err error) {
+	path, ok := r.binaries[handler]
+	if !ok {
+		return "", 0, status.Errorf(codes.InvalidArgument, "no OCI runtime for handler %q is configured, or it is not installed", handler)
+	}
+	if r.cgroups.Hybrid && filepath.Base(path) == "crun" {
+		hide = 1
+	}
+	return path, hide, nil
+}

@@ -1,0 +1,164 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"carob.dev/carob/internal/runtime/shim"
+	"carob.dev/carob/internal/runtime/shim/wire"
+	"carob.dev/carob/internal/sys"
+)
+
+// patience is how long a killed process is waited for.
+const patience = 10 * time.Second
+
+// StopPodSandbox kills what runs in the sandbox, ends its shim and takes its network back. Stopping a stopped one does nothing.
+func (r *Runtime) StopPodSandbox(ctx context.Context, id string) error {
+	sb, err := r.findSandbox(id)
+	if status.Code(err) == codes.NotFound {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := sb.turn.take(ctx); err != nil {
+		return err
+	}
+	defer sb.turn.pass()
+	return r.stopSandbox(ctx, sb)
+}
+
+func (r *Runtime) stopSandbox(ctx context.Context, sb *sandbox) error {
+	r.mu.Lock()
+	done := sb.rec.Stopped
+	was := sb.rec.Ready
+	sb.stopping = true
+	containers := r.containersOf(sb)
+	r.mu.Unlock()
+	if done {
+		return nil
+	}
+	for _, c := range containers {
+		if err := r.killContainer(ctx, c); err != nil {
+			return err
+		}
+	}
+	if err := r.endShim(ctx, sb); err != nil {
+		return err
+	}
+	if err := r.disconnect(ctx, sb); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	sb.rec.Stopped, sb.rec.Ready = true, false
+	rec := sb.rec
+	r.mu.Unlock()
+	if err := r.saveSandbox(rec); err != nil {
+		return err
+	}
+	if was {
+		r.tell(runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT, rec.ID, sb)
+	}
+	return nil
+}
+
+// endShim kills pause and the shim and removes what they had. A shim that is gone already is fine.
+func (r *Runtime) endShim(ctx context.Context, sb *sandbox) error {
+	r.mu.Lock()
+	client, id := sb.client, sb.rec.ID
+	sb.client = nil
+	r.mu.Unlock()
+	if client != nil {
+		if _, err := client.Ask(ctx, wire.Frame{Op: wire.OpShutdown}); err != nil && !errors.Is(err, shim.ErrGone) {
+			return fmt.Errorf("end the shim: %w", err)
+		}
+		client.Close()
+	}
+	if err := sys.CgroupKillAll(r.cfg.shimCgroup(id)); err != nil {
+		return err
+	}
+	if err := sys.CgroupRemove(r.cfg.shimCgroup(id)); err != nil {
+		return err
+	}
+	if err := sys.Unmount(r.cfg.shmDir(id)); err != nil {
+		return err
+	}
+	return errors.Join(os.RemoveAll(r.cfg.shimDir(id)), remove(r.cfg.shimSocket(id)), os.RemoveAll(r.cfg.shmDir(id)))
+}
+
+func remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (r *Runtime) disconnect(ctx context.Context, sb *sandbox) error {
+	if sb.rec.Config.GetLinux().GetSecurityContext().GetNamespaceOptions().GetNetwork() == runtimeapi.NamespaceMode_NODE {
+		return nil
+	}
+	return r.cfg.Network.Detach(ctx, sb.rec.ID)
+}
+
+// RemovePodSandbox stops the sandbox, removes its containers and forgets it. Removing what is not there does nothing.
+func (r *Runtime) RemovePodSandbox(ctx context.Context, id string) error {
+	sb, err := r.findSandbox(id)
+	if status.Code(err) == codes.NotFound {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := sb.turn.take(ctx); err != nil {
+		return err
+	}
+	defer sb.turn.pass()
+	if err := r.stopSandbox(ctx, sb); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	containers := r.containersOf(sb)
+	r.mu.Unlock()
+	for _, c := range containers {
+		if err := r.RemoveContainer(ctx, c.rec.ID); err != nil {
+			return err
+		}
+	}
+	if err := r.destroySandbox(ctx, sb); err != nil {
+		return err
+	}
+	r.tell(runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT, sb.rec.ID, sb)
+	return nil
+}
+
+// destroySandbox takes apart whatever there is of a sandbox, however far its making came, its record last.
+func (r *Runtime) destroySandbox(ctx context.Context, sb *sandbox) error {
+	r.mu.Lock()
+	sb.stopping = true
+	r.mu.Unlock()
+	if err := r.endShim(ctx, sb); err != nil {
+		return err
+	}
+	if err := r.disconnect(ctx, sb); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(r.cfg.sandboxDir(sb.rec.ID)); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.sandboxes, sb.rec.ID)
+	for name, id := range r.names {
+		if id == sb.rec.ID {
+			delete(r.names, name)
+		}
+	}
+	return nil
+}
