@@ -37,7 +37,7 @@ func (f *Facts) Advance(pod *corev1.Pod, now time.Time) {
 	}
 	for _, spec := range containersOf(pod) {
 		c := f.Containers[spec.Name]
-		if spec.Kind == App && !f.Initialized || c.State != Exited || c.Busy != "" || !restarts(pod, spec, c.Exit.Code) {
+		if spec.Kind == App && !f.Initialized || c.State != Exited || c.Busy != "" || !again(pod, spec, c) {
 			continue
 		}
 		if at := c.due(); !now.Before(at) {
@@ -147,11 +147,11 @@ func finished(pod *corev1.Pod, f *Facts) bool {
 		}
 		switch spec.Kind {
 		case Init:
-			if !f.Initialized && c.State == Exited && c.Exit.Code != 0 && !restarts(pod, spec, c.Exit.Code) {
+			if !f.Initialized && c.State == Exited && c.Exit.Code != 0 && !again(pod, spec, c) {
 				return true
 			}
 		case App:
-			if c.State != Exited || restarts(pod, spec, c.Exit.Code) {
+			if c.State != Exited || again(pod, spec, c) {
 				return false
 			}
 			apps++
@@ -175,7 +175,7 @@ func outlivesSandbox(pod *corev1.Pod, f *Facts) bool {
 		}
 		switch {
 		case c.State == Exited:
-			if restarts(pod, spec, c.Exit.Code) {
+			if again(pod, spec, c) {
 				return true
 			}
 		case c.running():

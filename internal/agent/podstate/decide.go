@@ -52,6 +52,8 @@ type Action struct {
 	Total   time.Duration
 	PreStop bool
 	Message string
+	// Image is what the Pod calls the image now.
+	Image string
 }
 
 // Decision is what follows from the facts.
@@ -154,7 +156,7 @@ func (d *decider) container(spec Spec, c *Container) {
 	if c.Busy != "" {
 		return
 	}
-	act := func(v Verb) { d.Actions = append(d.Actions, Action{Verb: v, Container: spec.Name}) }
+	act := func(v Verb) { d.Actions = append(d.Actions, Action{Verb: v, Container: spec.Name, Image: spec.Image}) }
 	switch c.State {
 	case Absent:
 		if t := c.Trouble; t != nil && d.now.Before(t.RetryAt) {
@@ -167,6 +169,10 @@ func (d *decider) container(spec Spec, c *Container) {
 			act(Create)
 		}
 	case Created:
+		if t := c.Trouble; t != nil && d.now.Before(t.RetryAt) {
+			d.wake(t.RetryAt)
+			return
+		}
 		act(Start)
 	case Running:
 		if !c.Hooked {
@@ -177,7 +183,7 @@ func (d *decider) container(spec Spec, c *Container) {
 			d.stop(spec, c, grace, grace, why)
 		}
 	case Exited:
-		if restarts(d.pod, spec, c.Exit.Code) {
+		if again(d.pod, spec, c) {
 			d.wake(c.due())
 			if c.backoff() > 0 {
 				d.BackingOff = append(d.BackingOff, spec.Name)
@@ -200,6 +206,8 @@ func (d *decider) unwell(spec Spec, c *Container) (time.Duration, string, bool) 
 		then = ", will be restarted"
 	}
 	switch {
+	case spec.Kind != Init && spec.Kind != Ephemeral && c.SpecImage != "" && c.SpecImage != spec.Image:
+		return grace, fmt.Sprintf("Container %s definition changed, will be restarted", spec.Name), true
 	case c.HookFailed:
 		return grace, "FailedPostStartHook", true
 	case c.Startup == Failure:
@@ -217,7 +225,7 @@ func (d *decider) stop(spec Spec, c *Container, grace, left time.Duration, messa
 		return
 	}
 	hook := spec.Lifecycle != nil && spec.Lifecycle.PreStop != nil && !c.PreStopped && c.State == Running
-	d.Actions = append(d.Actions, Action{Verb: Stop, Container: spec.Name, Grace: max(left, leastGrace), Total: grace, PreStop: hook, Message: message})
+	d.Actions = append(d.Actions, Action{Verb: Stop, Container: spec.Name, Grace: max(left, leastGrace), Total: grace, PreStop: hook, Message: message, Image: spec.Image})
 }
 
 // Grace is how long the Pod's containers have to end by themselves.
@@ -326,12 +334,13 @@ func (f *Facts) Begin(a Action) {
 	case Cancel:
 		return
 	case Create:
-		c.Creating = true
+		c.Creating, c.SpecImage = true, a.Image
 	case Hook:
 		c.Hooked = true
 	case Stop:
 		c.StopGrace = a.Total
 		c.PreStopped = c.PreStopped || a.PreStop
+		c.Changed = c.SpecImage != "" && c.SpecImage != a.Image
 	}
 	c.Busy = a.Verb
 }

@@ -105,6 +105,9 @@ type Container struct {
 	// Image is the name, ImageID the digest, of the present instance's image.
 	Image     string    `json:"image,omitempty"`
 	ImageID   string    `json:"imageID,omitempty"`
+	// SpecImage is what the Pod called the image then. Changed says that the instance is stopped to take another.
+	SpecImage string    `json:"specImage,omitempty"`
+	Changed   bool      `json:"changed,omitempty"`
 	StartedAt time.Time `json:"startedAt,omitzero"`
 	// Exit is set when State is Exited. Last is that of the instance before.
 	Exit *Exit `json:"exit,omitempty"`

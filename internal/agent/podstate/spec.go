@@ -89,6 +89,11 @@ func restarts(pod *corev1.Pod, c Spec, code int32) bool {
 	return true
 }
 
+// again says whether an ended instance is to be followed by another.
+func again(pod *corev1.Pod, spec Spec, c *Container) bool {
+	return c.Changed || restarts(pod, spec, c.Exit.Code)
+}
+
 // QOS is the Pod's quality of service class, from the cpu and memory of its containers (or of the Pod as a whole, where it is set).
 func QOS(pod *corev1.Pod) corev1.PodQOSClass {
 	if pod.Status.QOSClass != "" {

@@ -115,7 +115,7 @@ func (b *builder) container(spec Spec, c *Container) corev1.ContainerStatus {
 
 // waits says whether an ended container will be started, but not at once.
 func (b *builder) waits(spec Spec, c *Container) bool {
-	return c.backoff() > 0 && restarts(b.pod, spec, c.Exit.Code) && !Ending(b.pod, b.f) && b.now.Before(c.due())
+	return c.backoff() > 0 && again(b.pod, spec, c) && !Ending(b.pod, b.f) && b.now.Before(c.due())
 }
 
 func (b *builder) waiting(c *Container) *corev1.ContainerStateWaiting {

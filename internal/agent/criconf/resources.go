@@ -1,0 +1,149 @@
+package criconf
+
+import (
+	"sort"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apiresource "k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/component-helpers/resource"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"carob.dev/carob/internal/agent/podstate"
+)
+
+const (
+	cpuPeriod = 100000 // microseconds
+	minQuota  = 1000   // microseconds
+	minShares = 2
+	maxShares = 262144
+)
+
+// Node is what limits depend on besides the Pod.
+type Node struct {
+	// Memory is the machine's, in bytes.
+	Memory int64
+	// Unified is true on cgroup v2.
+	Unified bool
+}
+
+func shares(milli int64) int64 {
+	if milli == 0 {
+		return minShares
+	}
+	return min(max(milli*1024/1000, minShares), maxShares)
+}
+
+func quota(milli int64) int64 {
+	if milli == 0 {
+		return 0
+	}
+	return max(milli*cpuPeriod/1000, minQuota)
+}
+
+// ContainerResources are the limits of one container.
+func ContainerResources(pod *corev1.Pod, c *corev1.Container, node Node) *runtimeapi.LinuxContainerResources {
+	request, limit := c.Resources.Requests.Cpu().MilliValue(), c.Resources.Limits.Cpu().MilliValue()
+	if _, asked := c.Resources.Requests[corev1.ResourceCPU]; !asked && limit != 0 {
+		request = limit
+	}
+	r := &runtimeapi.LinuxContainerResources{CpuShares: shares(request), CpuPeriod: cpuPeriod, CpuQuota: quota(limit),
+		MemoryLimitInBytes: c.Resources.Limits.Memory().Value(), OomScoreAdj: OOMScoreAdj(pod, c, node.Memory)}
+	if node.Unified {
+		r.Unified = map[string]string{"memory.oom.group": "1"}
+	}
+	r.HugepageLimits = hugepages(c.Resources.Limits)
+	return r
+}
+
+func hugepages(limits corev1.ResourceList) []*runtimeapi.HugepageLimit {
+	var list []*runtimeapi.HugepageLimit
+	for name, q := range limits {
+		size, ok := strings.CutPrefix(string(name), corev1.ResourceHugePagesPrefix)
+		if !ok {
+			continue
+		}
+		parsed, err := apiresource.ParseQuantity(size)
+		if err != nil {
+			continue // validation has seen it
+		}
+		list = append(list, &runtimeapi.HugepageLimit{PageSize: PageSize(parsed.Value()), Limit: uint64(q.Value())})
+	}
+	sort.Slice(list, func(i, j int) bool { return list[i].PageSize < list[j].PageSize })
+	return list
+}
+
+// PageSize writes a size of pages as the kernel's cgroup files do: 2MB, 1GB.
+func PageSize(bytes int64) string {
+	units := []string{"B", "KB", "MB", "GB", "TB"}
+	i := 0
+	for bytes >= 1024 && i < len(units)-1 {
+		bytes /= 1024
+		i++
+	}
+	return apiresource.NewQuantity(bytes, apiresource.DecimalSI).String() + units[i]
+}
+
+// OOMScoreAdj says how readily the kernel shall kill the container's processes when memory runs out: never first those of Guaranteed
+// Pods, first those of BestEffort ones, others by how much they ask for.
+func OOMScoreAdj(pod *corev1.Pod, c *corev1.Container, memory int64) int64 {
+	if pod.Spec.Priority != nil && *pod.Spec.Priority >= 2000001000 { // system-node-critical
+		return -997
+	}
+	switch podstate.QOS(pod) {
+	case corev1.PodQOSGuaranteed:
+		return -997
+	case corev1.PodQOSBestEffort:
+		return 1000
+	}
+	if memory <= 0 {
+		return 999
+	}
+	request := c.Resources.Requests.Memory().Value()
+	if spec, ok := podstate.Find(pod, c.Name); ok && spec.Kind == podstate.Sidecar {
+		least := int64(-1)
+		for _, app := range pod.Spec.Containers {
+			if m := app.Resources.Requests.Memory().Value(); least < 0 || m < least {
+				least = m
+			}
+		}
+		request = max(request, least)
+	}
+	adj := 1000 - 1000*request/memory
+	return min(max(adj, 3), 999)
+}
+
+// PodResources are the limits of the Pod as a whole: limits only where every container has one.
+func PodResources(pod *corev1.Pod) *runtimeapi.LinuxContainerResources {
+	requests, limits := resource.PodRequests(pod, resource.PodResourcesOptions{}), resource.PodLimits(pod, resource.PodResourcesOptions{})
+	r := &runtimeapi.LinuxContainerResources{CpuPeriod: cpuPeriod, CpuShares: shares(requests.Cpu().MilliValue())}
+	if allLimit(pod, corev1.ResourceCPU) {
+		r.CpuQuota = quota(limits.Cpu().MilliValue())
+	}
+	if allLimit(pod, corev1.ResourceMemory) {
+		r.MemoryLimitInBytes = limits.Memory().Value()
+	}
+	return r
+}
+
+func allLimit(pod *corev1.Pod, name corev1.ResourceName) bool {
+	if r := pod.Spec.Resources; r != nil {
+		if q, ok := r.Limits[name]; ok && !q.IsZero() {
+			return true
+		}
+	}
+	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for _, c := range list {
+			if q := c.Resources.Limits[name]; q.IsZero() {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// CgroupParent is the Pod's cgroup: <root>/kubepods/[besteffort|burstable/]pod<uid>.
+func CgroupParent(root string, pod *corev1.Pod) string {
+	level := map[corev1.PodQOSClass]string{corev1.PodQOSBestEffort: "besteffort/", corev1.PodQOSBurstable: "burstable/"}[podstate.QOS(pod)]
+	return "/" + root + "/kubepods/" + level + "pod" + string(pod.UID)
+}
