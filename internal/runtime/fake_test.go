@@ -14,6 +14,8 @@ import (
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"carob.dev/carob/internal/network"
@@ -42,6 +44,18 @@ func (f *fakeNetwork) Attach(_ context.Context, req network.Request) (network.Re
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.attached[req.SandboxID] = true
+	h, err := netlink.NewHandleAt(netns.NsHandle(req.NetNS.Fd()))
+	if err != nil {
+		return network.Result{}, err
+	}
+	defer h.Close()
+	lo, err := h.LinkByName("lo")
+	if err == nil {
+		err = h.LinkSetUp(lo)
+	}
+	if err != nil {
+		return network.Result{}, err
+	}
 	return network.Result{IPs: []netip.Addr{netip.MustParseAddr("10.0.0.9")}}, nil
 }
 

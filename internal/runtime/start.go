@@ -113,6 +113,9 @@ func explain(log string, args []string) string {
 	}
 	const prefix = "unable to start container process: error during container init: exec: "
 	if m := notInPath.FindStringSubmatch(message); m != nil {
+		if strings.Contains(m[1], "/") {
+			return fmt.Sprintf("%s%q: stat %s: no such file or directory", prefix, m[1], m[1])
+		}
 		return fmt.Sprintf("%s%q: executable file not found in $PATH", prefix, m[1])
 	}
 	if strings.HasPrefix(message, "open executable") || strings.HasPrefix(message, "exec failed") || strings.HasPrefix(message, "exec container process") ||

@@ -11,17 +11,28 @@ import (
 // InNamespaces runs f on a thread that has entered the given namespaces (of kinds net, ipc, uts, cgroup) of a process, and discards
 // the thread. f must not start goroutines that need the namespaces.
 func InNamespaces(pid int, kinds []string, f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		// Never unlocked: the thread ends with the goroutine, and its namespaces with it.
-		runtime.LockOSThread()
+	return onNewThread(func() error {
 		for _, kind := range kinds {
 			if err := enter(fmt.Sprintf("/proc/%d/ns/%s", pid, kind)); err != nil {
-				done <- err
-				return
+				return err
 			}
 		}
-		done <- f()
+		return f()
+	})
+}
+
+// onNewThread runs f on a thread that ends afterwards, and what f changed of it with it. The process's first thread is never used:
+// it cannot end, and what /proc/self shows is its.
+func onNewThread(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			done <- onNewThread(f)
+			runtime.UnlockOSThread()
+			return
+		}
+		done <- f() // never unlocked: the thread ends with the goroutine
 	}()
 	return <-done
 }
