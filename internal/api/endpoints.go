@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -27,7 +28,11 @@ func endpointsKind() *Kind {
 		Default:  defaulter(defaultEndpoints),
 		Validate: check(validateEndpoints),
 		ValidateUpdate: checkUpdate(func(e, old *corev1.Endpoints) field.ErrorList {
-			return append(rule.MetaUpdate(&e.ObjectMeta, &old.ObjectMeta), validateEndpoints(e)...)
+			errs := rule.MetaUpdate(&e.ObjectMeta, &old.ObjectMeta)
+			if equality.Semantic.DeepEqual(e.Subsets, old.Subsets) {
+				return errs // what was accepted once may stay
+			}
+			return append(errs, validateEndpoints(e)...)
 		}),
 		AllowCreateOnUpdate:      true,
 		AllowUnconditionalUpdate: true,

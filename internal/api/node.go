@@ -26,6 +26,7 @@ func nodeKind() *Kind {
 		ValidateUpdate: checkUpdate(func(n, old *corev1.Node) field.ErrorList {
 			return append(validateNode(n), validateNodeUpdate(n, old)...)
 		}),
+		Warnings:                 nodeWarnings,
 		AllowUnconditionalUpdate: true,
 
 		Columns: nodeColumns(),
@@ -41,8 +42,14 @@ func nodeKind() *Kind {
 	}
 }
 
-// defaultNode lets Pods use what the node has, unless told otherwise.
+// defaultNode lets Pods use what the node has, unless told otherwise, and keeps podCIDR and podCIDRs in step; podCIDR wins.
 func defaultNode(n *corev1.Node) {
+	switch s := &n.Spec; {
+	case s.PodCIDR == "" && len(s.PodCIDRs) > 0:
+		s.PodCIDR = s.PodCIDRs[0]
+	case s.PodCIDR != "" && (len(s.PodCIDRs) == 0 || s.PodCIDRs[0] != s.PodCIDR):
+		s.PodCIDRs = []string{s.PodCIDR}
+	}
 	if n.Status.Allocatable == nil {
 		n.Status.Allocatable = n.Status.Capacity.DeepCopy()
 	}

@@ -1,6 +1,8 @@
 package api
 
 import (
+	"context"
+	"crypto/tls"
 	"encoding/json"
 	"time"
 
@@ -24,9 +26,15 @@ func secretKind() *Kind {
 		New:        func() runtime.Object { return &corev1.Secret{} },
 		NewList:    func() runtime.Object { return &corev1.SecretList{} },
 
-		Default:                  defaulter(defaultSecret),
+		Default: defaulter(defaultSecret),
+		PrepareForUpdate: onUpdate(func(s, old *corev1.Secret) {
+			if s.Type == "" {
+				s.Type = old.Type
+			}
+		}),
 		Validate:                 check(validateSecret),
 		ValidateUpdate:           checkUpdate(validateSecretUpdate),
+		Warnings:                 secretWarnings,
 		AllowUnconditionalUpdate: true,
 
 		Columns: []metav1.TableColumnDefinition{
@@ -121,4 +129,16 @@ func validateSecretUpdate(s, old *corev1.Secret) field.ErrorList {
 		errs = append(errs, frozen("data", equality.Semantic.DeepEqual(s.Data, old.Data))...)
 	}
 	return append(errs, validateSecret(s)...)
+}
+
+// secretWarnings warns of a certificate and a key that do not belong together.
+func secretWarnings(_ context.Context, obj, _ runtime.Object) []string {
+	s := obj.(*corev1.Secret)
+	if s.Type != corev1.SecretTypeTLS {
+		return nil
+	}
+	if _, err := tls.X509KeyPair(s.Data[corev1.TLSCertKey], s.Data[corev1.TLSPrivateKeyKey]); err != nil {
+		return []string{err.Error()}
+	}
+	return nil
 }

@@ -9,7 +9,6 @@ import (
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/utils/ptr"
 
 	"carob.dev/carob/internal/api/rule"
 )
@@ -172,7 +171,7 @@ func validateClusterIPs(spec *field.Path, s, old *corev1.Service) field.ErrorLis
 		seen[f] = true
 	}
 	if p := s.Spec.IPFamilyPolicy; p != nil {
-		errs = append(errs, rule.OneOf(spec.Child("ipFamilyPolicy"), *p,
+		errs = append(errs, rule.Known(spec.Child("ipFamilyPolicy"), *p,
 			corev1.IPFamilyPolicyPreferDualStack, corev1.IPFamilyPolicyRequireDualStack, corev1.IPFamilyPolicySingleStack)...)
 	}
 	bad := false
@@ -275,12 +274,12 @@ func validateTraffic(spec *field.Path, s *corev1.Service) field.ErrorList {
 	}
 	at = spec.Child("internalTrafficPolicy")
 	if p := s.Spec.InternalTrafficPolicy; p != nil {
-		errs = append(errs, rule.OneOf(at, *p, corev1.ServiceInternalTrafficPolicyCluster, corev1.ServiceInternalTrafficPolicyLocal)...)
+		errs = append(errs, rule.Known(at, *p, corev1.ServiceInternalTrafficPolicyCluster, corev1.ServiceInternalTrafficPolicyLocal)...)
 	} else if s.Spec.Type != corev1.ServiceTypeExternalName {
 		errs = append(errs, field.Required(at, ""))
 	}
 	if d := s.Spec.TrafficDistribution; d != nil {
-		errs = append(errs, rule.OneOf(spec.Child("trafficDistribution"), ptr.Deref(d, ""), corev1.ServiceTrafficDistributionPreferClose,
+		errs = append(errs, rule.Known(spec.Child("trafficDistribution"), *d, corev1.ServiceTrafficDistributionPreferClose,
 			corev1.ServiceTrafficDistributionPreferSameZone, corev1.ServiceTrafficDistributionPreferSameNode)...)
 	}
 	return errs

@@ -40,7 +40,7 @@ func validateWorkload(spec *field.Path, s *metav1.LabelSelector, t *corev1.PodTe
 		return append(errs, field.Invalid(at, s, "invalid label selector"))
 	}
 	template := spec.Child("template")
-	if s != nil && !selector.Empty() && !selector.Matches(labels.Set(t.Labels)) {
+	if !selector.Empty() && !selector.Matches(labels.Set(t.Labels)) {
 		errs = append(errs, field.Invalid(template.Child("metadata", "labels"), t.Labels, "`selector` does not match template `labels`"))
 	}
 	errs = append(errs, pod.ValidateTemplate(template, t)...)

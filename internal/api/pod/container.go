@@ -10,12 +10,8 @@ import (
 	"carob.dev/carob/internal/api/rule"
 )
 
-// validateContainers checks all containers of a spec, and what they may not share: names and host ports.
-func validateContainers(path *field.Path, s *corev1.PodSpec) field.ErrorList {
-	volumes := map[string]bool{}
-	for _, v := range s.Volumes {
-		volumes[v.Name] = true
-	}
+// validateContainers checks all containers of a spec, and what they may not share: names and host ports. volumes are those to mount.
+func validateContainers(path *field.Path, s *corev1.PodSpec, volumes map[string]bool) field.ErrorList {
 	grace := s.TerminationGracePeriodSeconds
 	var errs field.ErrorList
 
@@ -172,7 +168,7 @@ func validatePropagation(at *field.Path, mode *corev1.MountPropagationMode, c *c
 	if mode == nil {
 		return nil
 	}
-	errs := rule.OneOf(at, *mode, corev1.MountPropagationBidirectional, corev1.MountPropagationHostToContainer, corev1.MountPropagationNone)
+	errs := rule.Known(at, *mode, corev1.MountPropagationBidirectional, corev1.MountPropagationHostToContainer, corev1.MountPropagationNone)
 	privileged := c.SecurityContext != nil && c.SecurityContext.Privileged != nil && *c.SecurityContext.Privileged
 	if *mode == corev1.MountPropagationBidirectional && !privileged {
 		errs = append(errs, field.Forbidden(at, "Bidirectional mount propagation is available only to privileged containers"))
@@ -184,7 +180,7 @@ func validateRecursiveReadOnly(at *field.Path, m corev1.VolumeMount) field.Error
 	if m.RecursiveReadOnly == nil || *m.RecursiveReadOnly == corev1.RecursiveReadOnlyDisabled {
 		return nil
 	}
-	errs := rule.OneOf(at, *m.RecursiveReadOnly,
+	errs := rule.Known(at, *m.RecursiveReadOnly,
 		corev1.RecursiveReadOnlyDisabled, corev1.RecursiveReadOnlyEnabled, corev1.RecursiveReadOnlyIfPossible)
 	if len(errs) > 0 {
 		return errs

@@ -94,7 +94,7 @@ func validateSpread(at *field.Path, c corev1.TopologySpreadConstraint, others []
 	}
 	for name, p := range map[string]*corev1.NodeInclusionPolicy{"nodeAffinityPolicy": c.NodeAffinityPolicy, "nodeTaintsPolicy": c.NodeTaintsPolicy} {
 		if p != nil {
-			errs = append(errs, rule.OneOf(at.Child(name), *p, corev1.NodeInclusionPolicyHonor, corev1.NodeInclusionPolicyIgnore)...)
+			errs = append(errs, rule.Known(at.Child(name), *p, corev1.NodeInclusionPolicyHonor, corev1.NodeInclusionPolicyIgnore)...)
 		}
 	}
 	errs = append(errs, labelKeys(at, c.MatchLabelKeys, nil, c.LabelSelector)...)

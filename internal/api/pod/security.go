@@ -38,11 +38,11 @@ func validatePodSecurity(path *field.Path, s *corev1.PodSpec) field.ErrorList {
 	}
 	errs = append(errs, validateSysctls(at.Child("sysctls"), s)...)
 	if p := sc.FSGroupChangePolicy; p != nil {
-		errs = append(errs, rule.OneOf(at.Child("fsGroupChangePolicy"), *p, corev1.FSGroupChangeAlways, corev1.FSGroupChangeOnRootMismatch)...)
+		errs = append(errs, rule.Known(at.Child("fsGroupChangePolicy"), *p, corev1.FSGroupChangeAlways, corev1.FSGroupChangeOnRootMismatch)...)
 	}
 	errs = append(errs, validateSeccomp(at.Child("seccompProfile"), sc.SeccompProfile)...)
 	if p := sc.SupplementalGroupsPolicy; p != nil {
-		errs = append(errs, rule.OneOf(at.Child("supplementalGroupsPolicy"), *p,
+		errs = append(errs, rule.Known(at.Child("supplementalGroupsPolicy"), *p,
 			corev1.SupplementalGroupsPolicyMerge, corev1.SupplementalGroupsPolicyStrict)...)
 	}
 	return errs
@@ -111,7 +111,7 @@ func validateSecurity(at *field.Path, sc *corev1.SecurityContext) field.ErrorLis
 	errs := user(at.Child("runAsUser"), sc.RunAsUser)
 	errs = append(errs, group(at.Child("runAsGroup"), sc.RunAsGroup)...)
 	if m := sc.ProcMount; m != nil {
-		errs = append(errs, rule.OneOfOrEmpty(at.Child("procMount"), *m, corev1.DefaultProcMount, corev1.UnmaskedProcMount)...)
+		errs = append(errs, rule.Known(at.Child("procMount"), *m, corev1.DefaultProcMount, corev1.UnmaskedProcMount)...)
 		if *m == corev1.UnmaskedProcMount {
 			errs = append(errs, field.Invalid(at.Child("procMount"), sc.ProcMount, "`hostUsers` must be false to use `Unmasked`"))
 		}

@@ -3,6 +3,8 @@ package pod
 import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"carob.dev/carob/internal/api/rule"
 )
 
 // notYet is the detail of every refusal in this file.
@@ -43,15 +45,23 @@ func unsupportedSpec(path *field.Path, s *corev1.PodSpec) field.ErrorList {
 	}
 	eachContainer(s, path, r.container)
 	for i := range s.InitContainers {
-		if c := &s.InitContainers[i]; c.RestartPolicy != nil && !isSidecar(c) {
-			at := path.Child("initContainers").Index(i).Child("restartPolicy")
-			r.errs = append(r.errs, field.NotSupported(at, *c.RestartPolicy, []corev1.ContainerRestartPolicy{corev1.ContainerRestartPolicyAlways}))
+		if p := s.InitContainers[i].RestartPolicy; p != nil && *p != corev1.ContainerRestartPolicyAlways {
+			r.restartPolicy(path.Child("initContainers").Index(i).Child("restartPolicy"), *p)
 		}
 	}
 	for i := range s.Containers {
-		r.add(path.Child("containers").Index(i).Child("restartPolicy"), s.Containers[i].RestartPolicy != nil)
+		if p := s.Containers[i].RestartPolicy; p != nil {
+			r.restartPolicy(path.Child("containers").Index(i).Child("restartPolicy"), *p)
+		}
 	}
 	return r.errs
+}
+
+// restartPolicy refuses a container's own policy: a value that Kubernetes knows because Carob does not act on it, any other as unknown.
+func (r *refusals) restartPolicy(at *field.Path, p corev1.ContainerRestartPolicy) {
+	wrong := rule.Known(at, p, corev1.ContainerRestartPolicyAlways, corev1.ContainerRestartPolicyNever, corev1.ContainerRestartPolicyOnFailure)
+	r.errs = append(r.errs, wrong...)
+	r.add(at, len(wrong) == 0)
 }
 
 func (r *refusals) container(c *corev1.Container, at *field.Path) {

@@ -106,8 +106,9 @@ func validateSpec(path *field.Path, s *corev1.PodSpec, isPod bool) field.ErrorLi
 	if s.TerminationGracePeriodSeconds == nil {
 		add(field.ErrorList{field.Required(path.Child("terminationGracePeriodSeconds"), "")})
 	}
-	add(validateVolumes(path.Child("volumes"), s.Volumes))
-	add(validateContainers(path, s))
+	volumes, wrong := validateVolumes(path.Child("volumes"), s.Volumes)
+	add(wrong)
+	add(validateContainers(path, s, volumes))
 	if s.HostNetwork {
 		add(hostNetworkPorts(path.Child("containers"), s.Containers, isPod))
 	}
@@ -182,5 +183,5 @@ func validateOS(path *field.Path, s *corev1.PodSpec) field.ErrorList {
 	case s.OS.Name == "":
 		return field.ErrorList{field.Required(path.Child("os", "name"), "")}
 	}
-	return rule.OneOf(path.Child("os"), s.OS.Name, corev1.Linux, corev1.Windows)
+	return rule.Known(path.Child("os"), s.OS.Name, corev1.Linux, corev1.Windows)
 }

@@ -12,23 +12,26 @@ import (
 	"carob.dev/carob/internal/api/rule"
 )
 
-func validateVolumes(path *field.Path, volumes []corev1.Volume) field.ErrorList {
-	var errs field.ErrorList
-	names := map[string]bool{}
+// validateVolumes also returns the names of the volumes that are right, which containers may mount.
+func validateVolumes(path *field.Path, volumes []corev1.Volume) (names map[string]bool, errs field.ErrorList) {
+	names = map[string]bool{}
 	for i := range volumes {
 		v, at := &volumes[i], path.Index(i)
-		errs = append(errs, validateVolumeSource(at, &v.VolumeSource)...)
-		switch {
-		case v.Name == "":
-			errs = append(errs, field.Required(at.Child("name"), ""))
-		case names[v.Name]:
-			errs = append(errs, field.Duplicate(at.Child("name"), v.Name))
-		default:
-			errs = append(errs, rule.DNSLabel(at.Child("name"), v.Name)...)
+		wrong := validateVolumeSource(at, &v.VolumeSource)
+		if v.Name == "" {
+			wrong = append(wrong, field.Required(at.Child("name"), ""))
+		} else {
+			wrong = append(wrong, rule.DNSLabel(at.Child("name"), v.Name)...)
 		}
-		names[v.Name] = true
+		if names[v.Name] {
+			wrong = append(wrong, field.Duplicate(at.Child("name"), v.Name))
+		}
+		if len(wrong) == 0 {
+			names[v.Name] = true
+		}
+		errs = append(errs, wrong...)
 	}
-	return errs
+	return names, errs
 }
 
 // validateVolumeSource checks the one source of a volume. Sources that Carob does not serve are left to unsupportedVolume.
@@ -92,7 +95,7 @@ func validateHostPath(at *field.Path, h *corev1.HostPathVolumeSource) field.Erro
 	}
 	errs := noBacksteps(at.Child("path"), h.Path)
 	if h.Type != nil {
-		errs = append(errs, rule.OneOfOrEmpty(at.Child("type"), *h.Type, corev1.HostPathUnset, corev1.HostPathBlockDev, corev1.HostPathCharDev,
+		errs = append(errs, rule.Known(at.Child("type"), *h.Type, corev1.HostPathUnset, corev1.HostPathBlockDev, corev1.HostPathCharDev,
 			corev1.HostPathDirectory, corev1.HostPathDirectoryOrCreate, corev1.HostPathFile, corev1.HostPathFileOrCreate, corev1.HostPathSocket)...)
 	}
 	return errs

@@ -26,12 +26,14 @@ func TemplateWarnings(path *field.Path, t *corev1.PodTemplateSpec) []string {
 
 // deprecatedLabels are labels of nodes that have newer names.
 var deprecatedLabels = map[string]string{
-	"beta.kubernetes.io/arch":                  `deprecated since v1.14; use "kubernetes.io/arch" instead`,
-	"beta.kubernetes.io/os":                    `deprecated since v1.14; use "kubernetes.io/os" instead`,
-	"failure-domain.beta.kubernetes.io/region": `deprecated since v1.17; use "topology.kubernetes.io/region" instead`,
-	"failure-domain.beta.kubernetes.io/zone":   `deprecated since v1.17; use "topology.kubernetes.io/zone" instead`,
-	"beta.kubernetes.io/instance-type":         `deprecated since v1.17; use "node.kubernetes.io/instance-type" instead`,
-	"node-role.kubernetes.io/master":           `use "node-role.kubernetes.io/control-plane" instead`,
+	"beta.kubernetes.io/arch":                       `deprecated since v1.14; use "kubernetes.io/arch" instead`,
+	"beta.kubernetes.io/os":                         `deprecated since v1.14; use "kubernetes.io/os" instead`,
+	"failure-domain.beta.kubernetes.io/region":      `deprecated since v1.17; use "topology.kubernetes.io/region" instead`,
+	"failure-domain.beta.kubernetes.io/zone":        `deprecated since v1.17; use "topology.kubernetes.io/zone" instead`,
+	"beta.kubernetes.io/instance-type":              `deprecated since v1.17; use "node.kubernetes.io/instance-type" instead`,
+	"app.kubernetes.io/created-by":                  `deprecated since v1.9`,
+	"scheduler.alpha.kubernetes.io/preferAvoidPods": `deprecated since v1.22; use Taints and Tolerations instead`,
+	"node-role.kubernetes.io/master":                `use "node-role.kubernetes.io/control-plane" instead`,
 }
 
 // deprecatedAnnotations have no effect any more.
@@ -79,6 +81,14 @@ func warn(path *field.Path, annotations map[string]string, s *corev1.PodSpec) []
 		w.env(at.Child("env"), c.Env)
 	})
 	w.ports(spec, s)
+	if s.DNSConfig != nil {
+		for i, ip := range s.DNSConfig.Nameservers {
+			w.list = append(w.list, validation.GetWarningsForIP(spec.Child("dnsConfig", "nameservers").Index(i), ip)...)
+		}
+	}
+	for i, a := range s.HostAliases {
+		w.list = append(w.list, validation.GetWarningsForIP(spec.Child("hostAliases").Index(i).Child("ip"), a.IP)...)
+	}
 	if g := s.TerminationGracePeriodSeconds; g != nil && *g < 0 {
 		w.add(spec.Child("terminationGracePeriodSeconds"), "must be >= 0; negative values are invalid and will be treated as 1")
 	}
@@ -101,10 +111,18 @@ func (w *warnings) affinity(spec *field.Path, s *corev1.PodSpec) {
 		return
 	}
 	const required, preferred = "requiredDuringSchedulingIgnoredDuringExecution", "preferredDuringSchedulingIgnoredDuringExecution"
-	node := func(at *field.Path, t corev1.NodeSelectorTerm) {
+	node := func(at *field.Path, t corev1.NodeSelectorTerm, values bool) {
 		for i, e := range t.MatchExpressions {
+			at := at.Child("matchExpressions").Index(i)
 			if why := deprecatedLabels[e.Key]; why != "" {
-				w.add(at.Child("matchExpressions").Index(i).Child("key"), "%s is %s", e.Key, why)
+				w.add(at.Child("key"), "%s is %s", e.Key, why)
+			}
+			for j, v := range e.Values {
+				for _, why := range validation.IsValidLabelValue(v) {
+					if values {
+						w.add(at.Child("values").Index(j), "%s is invalid, %s", v, why)
+					}
+				}
 			}
 		}
 	}
@@ -112,11 +130,11 @@ func (w *warnings) affinity(spec *field.Path, s *corev1.PodSpec) {
 		at := spec.Child("affinity", "nodeAffinity")
 		if n.RequiredDuringSchedulingIgnoredDuringExecution != nil {
 			for i, t := range n.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms {
-				node(at.Child(required, "nodeSelectorTerms").Index(i), t)
+				node(at.Child(required, "nodeSelectorTerms").Index(i), t, false)
 			}
 		}
 		for i, t := range n.PreferredDuringSchedulingIgnoredDuringExecution {
-			node(at.Child(preferred).Index(i).Child("preference"), t.Preference)
+			node(at.Child(preferred).Index(i).Child("preference"), t.Preference, true)
 		}
 	}
 	pods := func(at *field.Path, must []corev1.PodAffinityTerm, may []corev1.WeightedPodAffinityTerm) {

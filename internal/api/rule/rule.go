@@ -6,7 +6,6 @@ package rule
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	netutils "k8s.io/utils/net"
 )
 
 // NameFunc tells what is wrong with a name; prefix says that the name is the start of a generated one.
@@ -84,11 +84,10 @@ func Protocol(path *field.Path, p corev1.Protocol) field.ErrorList {
 
 // EndpointIP refuses addresses that no endpoint can have from outside its machine.
 func EndpointIP(path *field.Path, value string) field.ErrorList {
-	ip, err := netip.ParseAddr(value)
-	if err != nil {
+	ip := netutils.ParseIPSloppy(value) // that it is written well is IP's to say
+	if ip == nil {
 		return field.ErrorList{field.Invalid(path, value, "must be a valid IP address")}
 	}
-	ip = ip.Unmap()
 	wrong := ""
 	switch {
 	case ip.IsUnspecified():
@@ -131,12 +130,12 @@ func OneOf[T ~string](path *field.Path, value T, allowed ...T) field.ErrorList {
 	if value == "" {
 		return field.ErrorList{field.Required(path, "")}
 	}
-	return OneOfOrEmpty(path, value, allowed...)
+	return Known(path, value, allowed...)
 }
 
-// OneOfOrEmpty wants one of the allowed values or none.
-func OneOfOrEmpty[T ~string](path *field.Path, value T, allowed ...T) field.ErrorList {
-	if value == "" || slices.Contains(allowed, value) {
+// Known wants one of the allowed values; an empty value is one like any other.
+func Known[T ~string](path *field.Path, value T, allowed ...T) field.ErrorList {
+	if slices.Contains(allowed, value) {
 		return nil
 	}
 	return field.ErrorList{field.NotSupported(path, value, allowed)}
