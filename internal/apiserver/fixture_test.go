@@ -44,12 +44,12 @@ func withNode(base *url.URL, rt http.RoundTripper) option {
 	}
 }
 
-func start(t *testing.T, opts ...option) *fixture {
+func start(t testing.TB, opts ...option) *fixture {
 	t.Helper()
 	return startIn(t, t.TempDir(), opts...)
 }
 
-func startIn(t *testing.T, dir string, opts ...option) *fixture {
+func startIn(t testing.TB, dir string, opts ...option) *fixture {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	st, err := store.Open(ctx, store.Config{Dir: dir + "/store", Log: slog.New(slog.DiscardHandler)})

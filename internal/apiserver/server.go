@@ -99,7 +99,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	generic.OpenAPIV3Config.Info.Title = "Kubernetes"
 	generic.SkipOpenAPIInstallation = true // see openAPI
 
-	if s.generic, err = generic.Complete(nil).New("carob", genericapiserver.NewEmptyDelegate()); err != nil {
+	if s.generic, err = generic.Complete(nil).New("carob", genericapiserver.NewEmptyDelegateWithCustomHandler(http.NotFoundHandler())); err != nil {
 		return nil, fmt.Errorf("API server: %w", err)
 	}
 	if err := s.install(scheme, codecs, served); err != nil {
