@@ -33,7 +33,7 @@ func (s *shim) attach(c *conn, f *wire.Frame, fds []int) {
 			ses.in = fd
 		case "stdout":
 			ses.out = fd
-			s.add(fd, 0, func(uint32) { s.detach(k, ses) }) // the reader is gone
+			s.add(fd, 0, func(events uint32) { s.readerGone(k, ses, events) }) // the reader is gone
 		default:
 			ses.err = fd
 		}
@@ -67,6 +67,12 @@ func (s *shim) detach(k *container, ses *session) {
 	}
 	s.resume(k)
 	s.report(wire.Frame{Op: wire.OpDetach, ID: ses.id})
+}
+
+func (s *shim) readerGone(k *container, ses *session, events uint32) {
+	if events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 {
+		s.detach(k, ses)
+	}
 }
 
 // typed moves a session's input to the container.
@@ -171,7 +177,7 @@ func (s *shim) catchUp(k *container, ses *session, which, fd int) {
 	}
 	ses.pending[which] = nil
 	if which == 0 {
-		s.add(fd, 0, func(uint32) { s.detach(k, ses) })
+		s.add(fd, 0, func(events uint32) { s.readerGone(k, ses, events) })
 	} else {
 		s.hush(fd)
 	}

@@ -34,6 +34,9 @@ func (s *shim) connect(fd int) {
 func (s *shim) hangup(c *conn) {
 	delete(s.conns, c.fd)
 	s.close(c.fd)
+	if len(s.conns) == 0 && s.pause == 0 {
+		s.stopping = true // its carob died before there was a Pod
+	}
 }
 
 func (s *shim) serve(c *conn, events uint32) {

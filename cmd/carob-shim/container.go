@@ -22,7 +22,14 @@ type container struct {
 	in, pty  int
 	out, err *stream
 	logFD    int
-	sinks    []*session
+	// askers wait for the OCI runtime to have started it.
+	askers []asker
+	sinks  []*session
+}
+
+type asker struct {
+	conn  *conn
+	frame *wire.Frame
 }
 
 // fact is the container as a frame: what is written to disk, and what is reported.
@@ -49,14 +56,26 @@ func (s *shim) writeState(k *container) {
 // run creates and starts a container. The reply comes when the OCI runtime has done so or failed; in the latter case nothing of the
 // container is left in the shim.
 func (s *shim) run(c *conn, f *wire.Frame) {
-	if s.containers[f.ID] != nil {
-		s.reply(c, f, "container exists", 0)
+	if k := s.containers[f.ID]; k != nil {
+		// Asked again, by a carob that was started anew meanwhile.
+		if k.pid == 0 {
+			k.askers = append(k.askers, asker{c, f})
+		} else {
+			s.reply(c, f, "", k.pid)
+		}
 		return
 	}
 	k := &container{id: f.ID, log: f.Log, cgroup: f.Cgroup, tty: f.TTY != 0, stdin: f.Stdin != 0, once: f.Once != 0, in: -1, pty: -1, logFD: -1}
+	k.askers = []asker{{c, f}}
+	answer := func(err string) {
+		for _, a := range k.askers {
+			s.reply(a.conn, a.frame, err, k.pid)
+		}
+		k.askers = nil
+	}
 	fail := func(err string) {
 		s.discard(k)
-		s.reply(c, f, err, 0)
+		answer(err)
 	}
 	if err := k.openLog(); err != nil {
 		fail("open log " + k.log + ": " + err.Error())
@@ -94,7 +113,7 @@ func (s *shim) run(c *conn, f *wire.Frame) {
 				return
 			}
 			s.began(k, pid)
-			s.reply(c, f, "", pid)
+			answer("")
 			s.wait(pid, func(e ended) { s.containerEnded(k, e) })
 			s.settled(s.starting)
 		})
@@ -115,6 +134,9 @@ func (s *shim) began(k *container, pid int) {
 	k.pid = pid
 	k.started = int(time.Now().UnixNano())
 	s.writeState(k)
+	f := k.fact()
+	f.Op = wire.OpState
+	s.report(f)
 }
 
 // containerEnded notes how a container ended: out-of-memory first, while its cgroup still knows; then what is left of its output;

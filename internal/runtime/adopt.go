@@ -92,7 +92,15 @@ func (r *Runtime) loadContainers() error {
 
 // adoptSandbox connects to a sandbox's shim and waits until it has told everything. Without a shim the sandbox is over.
 func (r *Runtime) adoptSandbox(ctx context.Context, sb *sandbox) error {
-	if sb.rec.Stopped || !sb.rec.Made {
+	if !sb.rec.Made {
+		return nil
+	}
+	if sb.rec.Stopped {
+		for _, c := range r.containersOf(sb) {
+			if c.rec.State == runtimeapi.ContainerState_CONTAINER_RUNNING {
+				r.endUnseen(c, "the sandbox was stopped")
+			}
+		}
 		return nil
 	}
 	if sb.rec.Boot != r.boot {

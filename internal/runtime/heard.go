@@ -49,7 +49,7 @@ func (r *Runtime) containerIs(c *container, f wire.Frame) {
 	rec := c.rec
 	r.mu.Unlock()
 	if began || ended {
-		if err := r.saveContainer(rec); err != nil {
+		if err := r.keepContainer(c); err != nil {
 			r.cfg.Log.Error("keep the state of a container", "container", rec.ID, "error", err)
 		}
 	}
@@ -87,7 +87,7 @@ func (r *Runtime) pauseEnded(sb *sandbox) {
 	if !was {
 		return
 	}
-	if err := r.saveSandbox(rec); err != nil {
+	if err := r.keepSandbox(sb); err != nil {
 		r.cfg.Log.Error("keep the state of a sandbox", "sandbox", rec.ID, "error", err)
 	}
 	r.tell(runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT, rec.ID, sb)
@@ -138,7 +138,7 @@ func (r *Runtime) endUnseen(c *container, why string) {
 	c.rec.finish(r.cfg.Clock.Now().UnixNano(), unknownExit, "Unknown", why)
 	rec := c.rec
 	r.mu.Unlock()
-	if err := r.saveContainer(rec); err != nil {
+	if err := r.keepContainer(c); err != nil {
 		r.cfg.Log.Error("keep the state of a container", "container", rec.ID, "error", err)
 	}
 	close(c.exited)

@@ -93,7 +93,7 @@ func (r *Runtime) UpdateContainerResources(ctx context.Context, id string, res *
 	c.rec.Resources = merged
 	rec = c.rec
 	r.mu.Unlock()
-	return r.saveContainer(rec)
+	return r.keepContainer(c)
 }
 
 func limits(l *runtimeapi.LinuxContainerResources) sys.Resources {

@@ -72,6 +72,25 @@ func save(path string, rec any) error {
 	return sys.WriteFileVolatile(path, raw, 0o600)
 }
 
+// keepContainer and keepSandbox write the record as it is now: of two that write at once, the later one has the later state.
+func (r *Runtime) keepContainer(c *container) error {
+	c.disk.Lock()
+	defer c.disk.Unlock()
+	r.mu.Lock()
+	rec := c.rec
+	r.mu.Unlock()
+	return r.saveContainer(rec)
+}
+
+func (r *Runtime) keepSandbox(sb *sandbox) error {
+	sb.disk.Lock()
+	defer sb.disk.Unlock()
+	r.mu.Lock()
+	rec := sb.rec
+	r.mu.Unlock()
+	return r.saveSandbox(rec)
+}
+
 // load reads the records of a folder. Entries without a readable record are returned as torn: a crash or a power cut left them.
 func load[T any](dir, file string, version func(*T) int) (records []T, torn []string, err error) {
 	entries, err := os.ReadDir(dir)

@@ -47,6 +47,7 @@ var _ cri.RuntimeService = (*Runtime)(nil)
 // sandbox is one Pod's. rec, client and stopping are guarded by Runtime.mu.
 type sandbox struct {
 	turn     turn
+	disk     sync.Mutex // orders writes of the record; the one lock that is held across I/O
 	rec      sandboxRecord
 	client   *shim.Client
 	stopping bool
@@ -55,6 +56,7 @@ type sandbox struct {
 // container is one container. rec is guarded by Runtime.mu; exited is closed once it has ended.
 type container struct {
 	turn   turn
+	disk   sync.Mutex // as sandbox.disk
 	sb     *sandbox
 	rec    containerRecord
 	exited chan struct{}

@@ -12,7 +12,7 @@ func TestOneContainer(t *testing.T) {
 	b := newBench(t)
 	ctx := context.Background()
 	pod := b.pod(b.podConfig("one"))
-	id := b.start(pod, containerConfig("c", "sh", "-c", "echo out; echo err >&2; hostname; printf unfinished; exit 3"))
+	id := b.start(pod, containerConfig("c", "sh", "-c", "echo out; sleep 0.1; echo err >&2; sleep 0.1; hostname; printf unfinished; exit 3"))
 	s := b.ended(id)
 	if s.ExitCode != 3 || s.Reason != "Error" || s.StartedAt == 0 || s.FinishedAt < s.StartedAt {
 		t.Errorf("status %v", s)

@@ -95,7 +95,7 @@ func (r *Runtime) makeSandbox(ctx context.Context, sb *sandbox) error {
 	if err := r.saveSandbox(*rec); err != nil {
 		return err
 	}
-	if err := r.startShim(sb); err != nil {
+	if err := r.startShim(ctx, sb); err != nil {
 		return err
 	}
 	opt := rec.Config.GetLinux().GetSecurityContext().GetNamespaceOptions()
@@ -112,16 +112,15 @@ func (r *Runtime) makeSandbox(ctx context.Context, sb *sandbox) error {
 	if err := r.writeSandboxFiles(rec); err != nil {
 		return err
 	}
+	r.mu.Lock()
 	rec.Made, rec.Ready = true, true
+	r.mu.Unlock()
 	if err := r.saveSandbox(*rec); err != nil {
 		return err
 	}
 	r.mu.Lock()
 	r.sandboxes[rec.ID] = sb
 	r.mu.Unlock()
-	if _, err := sb.client.Ask(ctx, wire.Frame{Op: wire.OpHello}); err != nil {
-		return err
-	}
 	return nil
 }
 
@@ -139,7 +138,7 @@ func sandboxNamespaces(opt *runtimeapi.NamespaceOption) []string {
 	return ns
 }
 
-func (r *Runtime) startShim(sb *sandbox) error {
+func (r *Runtime) startShim(ctx context.Context, sb *sandbox) error {
 	id := sb.rec.ID
 	if err := os.MkdirAll(r.cfg.shimDir(id), 0o700); err != nil {
 		return err
@@ -157,7 +156,9 @@ func (r *Runtime) startShim(sb *sandbox) error {
 	r.mu.Lock()
 	sb.client = client
 	r.mu.Unlock()
-	return nil
+	// Once it answers it can be found by its socket; before that, it ends by itself if this process does.
+	_, err = client.Ask(ctx, wire.Frame{Op: wire.OpHello})
+	return err
 }
 
 // connect names the Pod, sets its sysctls, and gives it an address.

@@ -60,7 +60,7 @@ func (r *Runtime) stopSandbox(ctx context.Context, sb *sandbox) error {
 	sb.rec.Stopped, sb.rec.Ready = true, false
 	rec := sb.rec
 	r.mu.Unlock()
-	if err := r.saveSandbox(rec); err != nil {
+	if err := r.keepSandbox(sb); err != nil {
 		return err
 	}
 	if was {

@@ -76,7 +76,7 @@ func (r *Runtime) startFailed(c *container, err error) error {
 	c.rec.finish(r.cfg.Clock.Now().UnixNano(), startErrorExit, "StartError", err.Error())
 	rec := c.rec
 	r.mu.Unlock()
-	if err := r.saveContainer(rec); err != nil {
+	if err := r.keepContainer(c); err != nil {
 		r.cfg.Log.Error("keep the state of a container", "container", rec.ID, "error", err)
 	}
 	close(c.exited)

@@ -265,7 +265,11 @@ func CgroupRemove(path string) error {
 		return err
 	}
 	var errs []error
-	for _, top := range c.Folders(path) {
+	folders := c.Folders(path)
+	if c.Hybrid { // runc makes a group in the second tree as well
+		folders = append(folders, filepath.Join(cgroupMount, "unified", path))
+	}
+	for _, top := range folders {
 		if err := removeCgroupTree(top); err != nil {
 			errs = append(errs, fmt.Errorf("remove cgroup %s: %w", top, err))
 		}
