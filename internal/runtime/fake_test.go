@@ -106,7 +106,7 @@ func newBench(t testing.TB) *bench {
 	write("etc/passwd", []byte("root:x:0:0::/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n"), 0o644)
 	write("etc/group", []byte("root:x:0:\nann:x:1000:\nstaff:x:50:ann\n"), 0o644)
 	write("plain", []byte("no program"), 0o644)
-	for _, applet := range strings.Fields("sh cat echo sleep id hostname ls kill true false head yes nc printf test readlink stty wc dd ps mount od") {
+	for _, applet := range strings.Fields("grep sh cat echo sleep id hostname ls kill true false head yes nc printf test readlink stty wc dd ps mount od") {
 		if err := os.Symlink("busybox", filepath.Join(layer, "bin", applet)); err != nil {
 			t.Fatal(err)
 		}
