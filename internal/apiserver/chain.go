@@ -19,7 +19,8 @@ func buildHandlerChain(handler http.Handler, c *genericapiserver.Config) http.Ha
 		c.Authentication.APIAudiences, nil)
 	handler = genericapifilters.WithWarningRecorder(handler)
 	handler = genericfilters.WithTimeoutForNonLongRunningRequests(handler, c.LongRunningFunc)
-	handler = genericapifilters.WithRequestDeadline(handler, c.AuditBackend, c.AuditPolicyRuleEvaluator, c.LongRunningFunc, c.Serializer, c.RequestTimeout)
+	handler = genericapifilters.WithRequestDeadline(handler, c.AuditBackend, c.AuditPolicyRuleEvaluator, c.LongRunningFunc,
+		c.Serializer, c.RequestTimeout)
 	handler = genericfilters.WithWaitGroup(handler, c.LongRunningFunc, c.NonLongRunningRequestWaitGroup)
 	handler = genericapifilters.WithCacheControl(handler)
 	handler = genericapifilters.WithLatencyTrackers(handler)

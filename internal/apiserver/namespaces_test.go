@@ -38,6 +38,9 @@ func TestNamespaceEnds(t *testing.T) {
 	if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), want) || !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 		t.Errorf("create while it ends: %v", err)
 	}
+	ns.Status.Conditions = []corev1.NamespaceCondition{{Type: corev1.NamespaceContentRemaining, Status: corev1.ConditionTrue}}
+	ns = must[*corev1.Namespace](t)(api.UpdateStatus(ctx, ns, metav1.UpdateOptions{}))
+	must[*corev1.Namespace](t)(api.Get(ctx, "a", metav1.GetOptions{})) // a write of the status does not end it
 	ns.Spec.Finalizers = nil
 	if ns, err = api.Update(ctx, ns, metav1.UpdateOptions{}); err != nil || len(ns.Spec.Finalizers) != 1 {
 		t.Errorf("a plain update took the finalizer away: %v %v", ns, err)

@@ -28,23 +28,27 @@ func (r resources) add(gv schema.GroupVersion, name string, s rest.Storage) {
 
 // newResources makes the kinds' own resources, then adds what cannot be said as data.
 func newResources(cfg *Config, kinds []*api.Kind, all stores, tokens *auth.Tokens) (resources, error) {
-	out := resources{}
-	for _, k := range kinds {
-		out.addKind(k, all)
-	}
-	core := schema.GroupVersion{Version: "v1"}
-	addPods(out, core, cfg, all)
-	addNamespaces(out, core, all)
-	out.add(core, "nodes/proxy", &node.Proxy{Store: all.core("nodes"), Transport: cfg.NodeTransport})
-	out.add(core, "serviceaccounts/token", &serviceaccount.Token{
-		Accounts: all.core("serviceaccounts"), Pods: all.core("pods"), Secrets: all.core("secrets"), Nodes: all.core("nodes"), Tokens: tokens,
-	})
+	// Hooks come first: subresources take over those of their kind.
 	services := all.core("services")
 	allocator, err := service.NewAllocator(cfg.ServiceCIDR, service.Lister(services))
 	if err != nil {
 		return nil, err
 	}
 	allocator.Install(services)
+	namespaces := namespace.New(all.core("namespaces"))
+
+	out := resources{}
+	for _, k := range kinds {
+		out.addKind(k, all)
+	}
+	core := schema.GroupVersion{Version: "v1"}
+	addPods(out, core, cfg, all)
+	out.add(core, "namespaces", namespaces)
+	out.add(core, "namespaces/finalize", namespace.NewFinalize(all.core("namespaces")))
+	out.add(core, "nodes/proxy", &node.Proxy{Store: all.core("nodes"), Transport: cfg.NodeTransport})
+	out.add(core, "serviceaccounts/token", &serviceaccount.Token{
+		Accounts: all.core("serviceaccounts"), Pods: all.core("pods"), Secrets: all.core("secrets"), Nodes: all.core("nodes"), Tokens: tokens,
+	})
 
 	authorization := schema.GroupVersion{Group: "authorization.k8s.io", Version: "v1"}
 	out.add(authorization, "subjectaccessreviews", review.SubjectAccess(auth.Authorizer{}))
@@ -96,10 +100,4 @@ func addPods(out resources, core schema.GroupVersion, cfg *Config, all stores) {
 	} {
 		out.add(core, name, s)
 	}
-}
-
-func addNamespaces(out resources, core schema.GroupVersion, all stores) {
-	s := all.core("namespaces")
-	out.add(core, "namespaces", namespace.New(s))
-	out.add(core, "namespaces/finalize", namespace.NewFinalize(s, s.Kind.Finalize))
 }

@@ -115,7 +115,8 @@ func triggers(attrs storage.AttrFunc, index string) (storage.IndexerFuncs, *cach
 	}
 }
 
-// WithUpdateStrategy is the same store with another way to update, for a subresource.
+// WithUpdateStrategy is the same store with another way to update, for a subresource. The hooks of the store that are about deletion are
+// those of s, and so must be set before.
 func (s *Store) WithUpdateStrategy(sub *api.Subresource) *genericregistry.Store {
 	plain, ok := s.CreateStrategy.(strategy)
 	if !ok {
@@ -124,5 +125,6 @@ func (s *Store) WithUpdateStrategy(sub *api.Subresource) *genericregistry.Store 
 	c := *s.Store
 	c.UpdateStrategy = subresourceStrategy{strategy: plain, sub: sub}
 	c.ResetFieldsStrategy = newResetFields(s.Kind, sub.ResetFields...)
+	c.BeginCreate, c.BeginUpdate = nil, nil // they are about what a subresource does not write
 	return &c
 }

@@ -8,7 +8,6 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
-	"carob.dev/carob/internal/api"
 	"carob.dev/carob/internal/apiserver/registry"
 )
 
@@ -18,8 +17,8 @@ type Finalize struct{ sub *registry.Subresource }
 var _ rest.Updater = &Finalize{}
 
 // NewFinalize makes the subresource, after New.
-func NewFinalize(s *registry.Store, sub *api.Subresource) *Finalize {
-	return &Finalize{sub: registry.NewSubresource(s, sub)}
+func NewFinalize(s *registry.Store) *Finalize {
+	return &Finalize{sub: registry.NewSubresource(s, s.Kind.Finalize)}
 }
 
 // New implements rest.Storage.

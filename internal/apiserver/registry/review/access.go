@@ -20,7 +20,8 @@ func SubjectAccess(z authorizer.Authorizer) *REST[*authorizationv1.SubjectAccess
 		singular: "subjectaccessreview",
 		make:     func() *authorizationv1.SubjectAccessReview { return &authorizationv1.SubjectAccessReview{} },
 		answer: func(ctx context.Context, r *authorizationv1.SubjectAccessReview) (*authorizationv1.SubjectAccessReview, error) {
-			errs := slices.Concat(checkMeta(r.ObjectMeta, ""), checkSubject(r.Spec), checkWhat(r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes))
+			errs := slices.Concat(checkMeta(r.ObjectMeta, ""), checkSubject(r.Spec),
+				checkWhat(r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes))
 			if len(errs) > 0 {
 				return nil, invalid("SubjectAccessReview", errs)
 			}
@@ -37,12 +38,14 @@ func LocalSubjectAccess(z authorizer.Authorizer) *REST[*authorizationv1.LocalSub
 		make: func() *authorizationv1.LocalSubjectAccessReview { return &authorizationv1.LocalSubjectAccessReview{} },
 		answer: func(ctx context.Context, r *authorizationv1.LocalSubjectAccessReview) (*authorizationv1.LocalSubjectAccessReview, error) {
 			namespace := request.NamespaceValue(ctx)
-			errs := slices.Concat(checkMeta(r.ObjectMeta, namespace), checkSubject(r.Spec), checkWhat(r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes))
+			errs := slices.Concat(checkMeta(r.ObjectMeta, namespace), checkSubject(r.Spec),
+				checkWhat(r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes))
 			if a := r.Spec.ResourceAttributes; a != nil && a.Namespace != namespace {
 				errs = append(errs, field.Invalid(field.NewPath("spec.resourceAttributes.namespace"), a.Namespace, "must match metadata.namespace"))
 			}
 			if r.Spec.NonResourceAttributes != nil {
-				errs = append(errs, field.Invalid(field.NewPath("spec.nonResourceAttributes"), r.Spec.NonResourceAttributes, "disallowed on this kind of request"))
+				errs = append(errs, field.Invalid(field.NewPath("spec.nonResourceAttributes"), r.Spec.NonResourceAttributes,
+					"disallowed on this kind of request"))
 			}
 			if len(errs) > 0 {
 				return nil, invalid("LocalSubjectAccessReview", errs)
