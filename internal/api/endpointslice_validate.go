@@ -78,7 +78,11 @@ func validateSlicePorts(path *field.Path, ports []discoveryv1.EndpointPort) fiel
 			errs = append(errs, field.Duplicate(at.Child("name"), name))
 		}
 		names[name] = true
-		errs = append(errs, rule.Protocol(at.Child("protocol"), ptr.Deref(p.Protocol, ""))...)
+		if p.Protocol == nil {
+			errs = append(errs, field.Required(at.Child("protocol"), ""))
+		} else {
+			errs = append(errs, rule.Known(at.Child("protocol"), *p.Protocol, corev1.ProtocolSCTP, corev1.ProtocolTCP, corev1.ProtocolUDP)...)
+		}
 		if p.AppProtocol != nil {
 			errs = append(errs, rule.QualifiedName(at.Child("appProtocol"), *p.AppProtocol)...)
 		}

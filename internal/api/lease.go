@@ -47,11 +47,13 @@ func validateLease(s *coordinationv1.LeaseSpec) field.ErrorList {
 	if n := s.LeaseTransitions; n != nil && *n < 0 {
 		errs = append(errs, field.Invalid(at.Child("leaseTransitions"), n, "must be greater than or equal to 0"))
 	}
-	if s.Strategy != nil {
-		errs = append(errs, rule.OneOf(at.Child("strategy"), *s.Strategy, coordinationv1.OldestEmulationVersion)...)
-	}
-	if ptr.Deref(s.PreferredHolder, "") != "" && ptr.Deref(s.Strategy, "") == "" {
-		errs = append(errs, field.Forbidden(at.Child("preferredHolder"), "may only be specified if `strategy` is defined"))
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{{"strategy", s.Strategy != nil}, {"preferredHolder", s.PreferredHolder != nil}} {
+		if f.set {
+			errs = append(errs, field.Forbidden(at.Child(f.name), "coordinated leader election is not supported by Carob yet"))
+		}
 	}
 	return errs
 }
