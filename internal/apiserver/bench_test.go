@@ -41,3 +41,16 @@ func BenchmarkCreate16(b *testing.B) {
 		})
 	})
 }
+
+// BenchmarkCreate1 has one writer, so each create waits for the disk alone.
+func BenchmarkCreate1(b *testing.B) {
+	var n atomic.Int64
+	clients(b, func(b *testing.B, kube kubernetes.Interface) {
+		for b.Loop() {
+			c := configMap(fmt.Sprint("m", n.Add(1)), map[string]string{"k": "v"})
+			if _, err := kube.CoreV1().ConfigMaps("default").Create(b.Context(), c, metav1.CreateOptions{}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}

@@ -279,3 +279,28 @@ func TestTable(t *testing.T) {
 		t.Error("no resource version, or no object")
 	}
 }
+
+// TestManyWatches has more watches on one in-process client than an HTTP/2 connection carries.
+func TestManyWatches(t *testing.T) {
+	f := start(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	maps := f.own.CoreV1().ConfigMaps("default")
+	var all []watch.Interface
+	for range 600 {
+		w, err := maps.Watch(ctx, metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Stop()
+		all = append(all, w)
+	}
+	must[*corev1.ConfigMap](t)(maps.Create(ctx, configMap("a", nil), metav1.CreateOptions{}))
+	for i, w := range all {
+		select {
+		case <-w.ResultChan():
+		case <-ctx.Done():
+			t.Fatalf("watch %d heard nothing", i)
+		}
+	}
+}

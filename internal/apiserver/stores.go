@@ -33,6 +33,10 @@ func newStores(kinds []*api.Kind, scheme *runtime.Scheme, options generic.RESTOp
 			continue
 		}
 		gr := schema.GroupResource{Group: k.Group, Resource: k.Resource}
+		if len(k.NoVerbs) > 0 {
+			out.destroy()
+			return nil, fmt.Errorf("%s: leaving out verbs is not supported yet: %v", gr, k.NoVerbs)
+		}
 		s, err := registry.New(k, scheme, options, indexed[gr])
 		if err != nil {
 			out.destroy()
