@@ -63,11 +63,28 @@ func checkSandbox(c *runtimeapi.PodSandboxConfig) error {
 		return errors.New("sandbox config: hostname is longer than the kernel's 64 bytes")
 	}
 	for key := range c.GetLinux().GetSysctls() {
+		if strings.HasPrefix(key, "net.") && sc.GetNamespaceOptions().GetNetwork() == runtimeapi.NamespaceMode_NODE {
+			return fmt.Errorf("sandbox config: sysctl %q cannot be set in the host's network", key)
+		}
+		if !namespaced(key) {
+			return fmt.Errorf("sandbox config: sysctl %q belongs to no namespace of a Pod", key)
+		}
 		if strings.Contains(key, "..") || strings.HasPrefix(key, "/") {
 			return fmt.Errorf("sandbox config: sysctl %q", key)
 		}
 	}
 	return nil
+}
+
+// namespaced says whether a sysctl is a Pod's own: anything else would change the machine.
+func namespaced(key string) bool {
+	key = strings.ReplaceAll(key, "/", ".")
+	for _, prefix := range []string{"net.", "kernel.shm", "kernel.msg", "fs.mqueue."} {
+		if strings.HasPrefix(key, prefix) {
+			return true
+		}
+	}
+	return key == "kernel.sem"
 }
 
 // reserve claims a name, so that two requests for the same attempt do not make two.
@@ -109,6 +126,9 @@ func (r *Runtime) makeSandbox(ctx context.Context, sb *sandbox) error {
 			return err
 		}
 	}
+	if err := tuneIPC(rec, opt); err != nil {
+		return err
+	}
 	if err := r.writeSandboxFiles(rec); err != nil {
 		return err
 	}
@@ -147,8 +167,17 @@ func (r *Runtime) startShim(ctx context.Context, sb *sandbox) error {
 	if err := sys.CgroupCreate(cgroup, sys.Resources{}); err != nil {
 		return err
 	}
-	client, err := shim.Start(shim.Spec{Binary: r.shim, Dir: r.cfg.shimDir(id), Socket: r.cfg.shimSocket(id), Boot: r.boot},
-		func(pid int) error { return sys.CgroupEnter(cgroup, pid) },
+	spec := shim.Spec{Binary: r.shim, Dir: r.cfg.shimDir(id), Socket: r.cfg.shimSocket(id), Boot: r.boot}
+	place := func(pid int) error { return sys.CgroupEnter(cgroup, pid) }
+	if r.cgroups.Unified {
+		folder, err := os.Open(r.cgroups.Folder("", cgroup))
+		if err != nil {
+			return err
+		}
+		defer folder.Close()
+		spec.Cgroup, place = folder, func(int) error { return nil }
+	}
+	client, err := shim.Start(spec, place,
 		func(f wire.Frame) { r.heard(sb, f) }, func() { r.lost(sb) })
 	if err != nil {
 		return err
@@ -193,17 +222,26 @@ func (r *Runtime) connect(ctx context.Context, rec *sandboxRecord) error {
 	if err != nil {
 		return err
 	}
-	if opt := rec.Config.GetLinux().GetSecurityContext().GetNamespaceOptions(); opt.GetIpc() != runtimeapi.NamespaceMode_NODE {
-		err = sys.InNamespaces(rec.PausePID, []string{"ipc"}, func() error {
-			return setSysctls(rec.Config.GetLinux().GetSysctls(), func(key string) bool { return !strings.HasPrefix(key, "net.") })
-		})
-		if err != nil {
-			return err
-		}
-	}
 	result, err := r.cfg.Network.Attach(ctx, req)
 	rec.IPs = result.IPs
 	return err
+}
+
+// tuneIPC sets the sysctls that belong to the Pod's own IPC namespace.
+func tuneIPC(rec *sandboxRecord, opt *runtimeapi.NamespaceOption) error {
+	ours := map[string]string{}
+	for key, value := range rec.Config.GetLinux().GetSysctls() {
+		if !strings.HasPrefix(key, "net.") {
+			ours[key] = value
+		}
+	}
+	if len(ours) == 0 {
+		return nil
+	}
+	if opt.GetIpc() == runtimeapi.NamespaceMode_NODE {
+		return status.Errorf(codes.InvalidArgument, "sysctls of IPC cannot be set for a Pod in the host's IPC namespace")
+	}
+	return sys.InNamespaces(rec.PausePID, []string{"ipc"}, func() error { return setSysctls(ours, func(string) bool { return true }) })
 }
 
 func setSysctls(all map[string]string, ours func(string) bool) error {

@@ -48,6 +48,8 @@ type Spec struct {
 	Dir, Socket string
 	// Boot is the boot id that it notes with its facts.
 	Boot string
+	// Cgroup is the open folder of the cgroup (v2) to start it in; nil to have ready place it.
+	Cgroup *os.File
 }
 
 // Start starts a shim and connects to it. ready is called with its process before the shim is used, to place it in its cgroup.
@@ -71,6 +73,9 @@ func Start(s Spec, ready func(pid int) error, report func(wire.Frame), gone func
 	cmd.Stderr = log
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if s.Cgroup != nil {
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(s.Cgroup.Fd())
+	}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start shim: %w", err)
 	}
