@@ -1,0 +1,200 @@
+package oci
+
+import (
+	"encoding/json"
+	"flag"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func input() Input {
+	return Input{ID: "c1", Rootfs: "/r", PausePID: 42, CgroupPath: "/carob/kubepods/podx/c1", Resolv: "/s/resolv.conf", Hostname: "/s/hostname",
+		Hosts: "/s/hosts", Shm: "/s/shm", User: User{UID: 1000, GID: 1000, Groups: []uint32{50, 1000}, Home: "/home/ann"},
+		Node:    Node{GOARCH: "amd64", Bounding: []string{"CAP_CHOWN", "CAP_KILL", "CAP_SYS_ADMIN"}, Unified: true, Hostname: "node"},
+		Sandbox: &runtimeapi.PodSandboxConfig{Metadata: &runtimeapi.PodSandboxMetadata{Name: "web"}, Annotations: map[string]string{"run.oci.x": "evil"}},
+		Image:   ocispec.ImageConfig{Entrypoint: []string{"/entry"}, Cmd: []string{"cmd"}, Env: []string{"A=1", "PATH=/x"}, WorkingDir: "/w"},
+		Container: &runtimeapi.ContainerConfig{Args: []string{"arg"}, Annotations: map[string]string{"run.oci.y": "evil"},
+			Envs: []*runtimeapi.KeyValue{{Key: "A", Value: []byte("2")}},
+			Mounts: []*runtimeapi.Mount{{HostPath: "/h/deep", ContainerPath: "/data/deep", Readonly: true},
+				{HostPath: "/h", ContainerPath: "/data", Propagation: runtimeapi.MountPropagation_PROPAGATION_HOST_TO_CONTAINER},
+				{HostPath: "/etc-hosts", ContainerPath: "/etc/hosts"}},
+			Linux: &runtimeapi.LinuxContainerConfig{Resources: &runtimeapi.LinuxContainerResources{CpuShares: 512, MemoryLimitInBytes: 1 << 26, OomScoreAdj: 1000},
+				SecurityContext: &runtimeapi.LinuxContainerSecurityContext{NamespaceOptions: &runtimeapi.NamespaceOption{Pid: runtimeapi.NamespaceMode_CONTAINER},
+					MaskedPaths: []string{"/proc/kcore"}, ReadonlyPaths: []string{"/proc/sys"}}}}}
+}
+
+func TestGolden(t *testing.T) {
+	cases := map[string]func(*Input){
+		"plain": func(*Input) {},
+		"shared": func(in *Input) {
+			in.Container.Linux.SecurityContext.NamespaceOptions.Pid = runtimeapi.NamespaceMode_POD
+			in.Node.Unified = false
+		},
+		"host": func(in *Input) {
+			in.Container.Linux.SecurityContext.NamespaceOptions = &runtimeapi.NamespaceOption{Network: runtimeapi.NamespaceMode_NODE,
+				Pid: runtimeapi.NamespaceMode_NODE, Ipc: runtimeapi.NamespaceMode_NODE}
+			in.Container.Linux.SecurityContext.Privileged = true
+			in.Devices = func(string) ([]specs.LinuxDevice, error) {
+				return []specs.LinuxDevice{{Path: "/dev/kvm", Type: "c", Major: 10, Minor: 232}}, nil
+			}
+		},
+	}
+	for name, change := range cases {
+		in := input()
+		change(&in)
+		s, err := Build(in)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		got, err := json.MarshalIndent(s, "", "  ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(got), "evil") {
+			t.Errorf("%s: an annotation of the Pod reached the specification", name)
+		}
+		file := "testdata/" + name + ".json"
+		if *update {
+			if err := os.WriteFile(file, append(got, '\n'), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(string(want), string(got)+"\n"); d != "" {
+			t.Errorf("%s: %s", name, d)
+		}
+	}
+}
+
+func TestRefused(t *testing.T) {
+	for want, change := range map[string]func(*runtimeapi.ContainerConfig){
+		"CDI_devices": func(c *runtimeapi.ContainerConfig) { c.CDIDevices = []*runtimeapi.CDIDevice{{Name: "x"}} },
+		"selinux_options": func(c *runtimeapi.ContainerConfig) {
+			c.Linux.SecurityContext.SelinuxOptions = &runtimeapi.SELinuxOption{Level: "s0"}
+		},
+		"unknown capability": func(c *runtimeapi.ContainerConfig) {
+			c.Linux.SecurityContext.Capabilities = &runtimeapi.Capability{AddCapabilities: []string{"FLY"}}
+		},
+		"not absolute":             func(c *runtimeapi.ContainerConfig) { c.Mounts[0].HostPath = "x/y" },
+		"image volumes":            func(c *runtimeapi.ContainerConfig) { c.Mounts[0].Image = &runtimeapi.ImageSpec{Image: "i"} },
+		"mount option \"dirsync\"": func(c *runtimeapi.ContainerConfig) { c.Mounts[0].MountOptions = []string{"dirsync"} },
+		"AppArmor": func(c *runtimeapi.ContainerConfig) {
+			c.Linux.SecurityContext.Apparmor = &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Localhost, LocalhostRef: "p"}
+		},
+	} {
+		in := input()
+		change(in.Container)
+		if _, err := Build(in); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+}
+
+func TestCommand(t *testing.T) {
+	image := ocispec.ImageConfig{Entrypoint: []string{"e"}, Cmd: []string{"c"}}
+	for _, c := range []struct{ command, args, want []string }{
+		{nil, nil, []string{"e", "c"}},
+		{nil, []string{"a"}, []string{"e", "a"}},
+		{[]string{"x"}, nil, []string{"x"}},
+		{[]string{"x"}, []string{"a"}, []string{"x", "a"}},
+	} {
+		got, err := Command(&runtimeapi.ContainerConfig{Command: c.command, Args: c.args}, image)
+		if d := cmp.Diff(c.want, got); d != "" || err != nil {
+			t.Errorf("%v: %s %v", c, d, err)
+		}
+	}
+	if _, err := Command(&runtimeapi.ContainerConfig{}, ocispec.ImageConfig{}); err != ErrNoCommand {
+		t.Error(err)
+	}
+}
+
+func TestCapabilities(t *testing.T) {
+	bounding := []string{"CAP_CHOWN", "CAP_KILL", "CAP_NET_ADMIN", "CAP_SYS_TIME"}
+	for _, c := range []struct {
+		add, drop  []string
+		privileged bool
+		want       []string
+	}{
+		{nil, nil, false, []string{"CAP_CHOWN", "CAP_KILL"}},
+		{[]string{"net_admin", "SYS_RESOURCE"}, []string{"KILL"}, false, []string{"CAP_CHOWN", "CAP_NET_ADMIN"}},
+		{[]string{"KILL"}, []string{"ALL"}, false, []string{"CAP_KILL"}},
+		{[]string{"ALL"}, []string{"SYS_TIME"}, false, []string{"CAP_CHOWN", "CAP_KILL", "CAP_NET_ADMIN"}},
+		{nil, nil, true, bounding},
+	} {
+		got, err := capabilities(&runtimeapi.LinuxContainerSecurityContext{Privileged: c.privileged,
+			Capabilities: &runtimeapi.Capability{AddCapabilities: c.add, DropCapabilities: c.drop}}, bounding)
+		if d := cmp.Diff(c.want, got); d != "" || err != nil {
+			t.Errorf("%+v: %s %v", c, d, err)
+		}
+	}
+}
+
+func TestResolveUser(t *testing.T) {
+	const passwd = "root:x:0:0:root:/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\nbroken\n"
+	const group = "root:x:0:\nstaff:x:50:bob,ann\nann:x:1000:\n"
+	v := func(n int64) *runtimeapi.Int64Value { return &runtimeapi.Int64Value{Value: n} }
+	type sc = runtimeapi.LinuxContainerSecurityContext
+	for name, c := range map[string]struct {
+		sc    *sc
+		image string
+		want  User
+		err   string
+	}{
+		"nothing":       {&sc{}, "", User{Home: "/root", Groups: []uint32{0}}, ""},
+		"image name":    {&sc{}, "ann", User{1000, 1000, []uint32{50, 1000}, "/home/ann"}, ""},
+		"image both":    {&sc{}, "ann:staff", User{1000, 50, []uint32{50}, "/home/ann"}, ""},
+		"unknown id":    {&sc{}, "77:88", User{77, 88, []uint32{88}, "/"}, ""},
+		"unknown name":  {&sc{}, "nobody", User{}, `user "nobody" is not in the image's /etc/passwd`},
+		"unknown group": {&sc{}, "ann:nope", User{}, `group "nope" is not in the image's /etc/group`},
+		"pod user":      {&sc{RunAsUser: v(1000), RunAsGroup: v(7), SupplementalGroups: []int64{9}}, "root:root", User{1000, 7, []uint32{7, 9, 50}, "/home/ann"}, ""},
+		"strict": {&sc{RunAsUser: v(1000), SupplementalGroupsPolicy: runtimeapi.SupplementalGroupsPolicy_Strict}, "",
+			User{1000, 1000, []uint32{1000}, "/home/ann"}, ""},
+	} {
+		got, err := ResolveUser(c.sc, c.image, strings.NewReader(passwd), strings.NewReader(group))
+		if c.err != "" {
+			if err == nil || err.Error() != c.err {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		if d := cmp.Diff(c.want, got); d != "" || err != nil {
+			t.Errorf("%s: %s %v", name, d, err)
+		}
+	}
+}
+
+func TestSeccompTable(t *testing.T) {
+	plain, admin := DefaultSeccomp("amd64", nil), DefaultSeccomp("amd64", []string{"CAP_SYS_ADMIN"})
+	has := func(s *specs.LinuxSeccomp, name string) bool {
+		for _, n := range s.Syscalls[0].Names {
+			if n == name {
+				return true
+			}
+		}
+		return false
+	}
+	for _, name := range strings.Fields("read openat execve futex clone_x") {
+		if has(plain, name) != (name != "clone_x") {
+			t.Error(name)
+		}
+	}
+	for _, name := range strings.Fields("mount bpf setns unshare keyctl io_uring_setup kexec_load userfaultfd socket clone clone3") {
+		if has(plain, name) {
+			t.Errorf("%s is allowed", name)
+		}
+	}
+	if !has(admin, "mount") || !has(admin, "clone") || has(admin, "kexec_load") {
+		t.Error("CAP_SYS_ADMIN")
+	}
+}
