@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -19,12 +18,15 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/tools/remotecommand"
 	"k8s.io/client-go/transport/spdy"
 	streamforward "k8s.io/cri-streaming/pkg/streaming/portforward"
 	streamcommand "k8s.io/cri-streaming/pkg/streaming/remotecommand"
+
+	"carob.dev/carob/internal/apiserver/inproc"
 )
 
 // agent is a node agent's server, as far as the API server knows it.
@@ -56,15 +58,11 @@ func agent(t *testing.T) (*url.URL, http.RoundTripper) {
 		streamforward.ServePortForward(w, r, echo{}, r.PathValue("pod"), "", opts, time.Minute, time.Minute, streamforward.SupportedProtocols)
 	})
 	m.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
-	s := httptest.NewServer(m)
-	t.Cleanup(s.Close)
-	at, err := url.Parse("http://agent")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return at, &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "tcp", s.Listener.Addr().String())
-	}}
+	l := inproc.NewListener()
+	s := &http.Server{Handler: m, ReadHeaderTimeout: time.Minute}
+	go s.Serve(l)
+	t.Cleanup(func() { s.Close() })
+	return &url.URL{Scheme: "http", Host: "agent"}, l.Transport(&user.DefaultInfo{Name: "system:kube-apiserver"}, false)
 }
 
 // echo runs a command that tells what it was, and forwards to a port that says who it is.
@@ -257,11 +255,12 @@ func TestExec(t *testing.T) {
 				t.Fatal(err)
 			}
 			var out, errOut bytes.Buffer
-			if err := e.StreamWithContext(ctx, remotecommand.StreamOptions{Stdin: strings.NewReader("in"), Stdout: &out, Stderr: &errOut}); err != nil {
+			in := strings.Repeat("0123456789abcdef", 1<<16)
+			if err := e.StreamWithContext(ctx, remotecommand.StreamOptions{Stdin: strings.NewReader(in), Stdout: &out, Stderr: &errOut}); err != nil {
 				t.Fatal(err)
 			}
-			if out.String() != `c ["a" "b c"] in` || errOut.String() != "told" {
-				t.Errorf("%q %q", out.String(), errOut.String())
+			if out.String() != `c ["a" "b c"] `+in || errOut.String() != "told" {
+				t.Errorf("%d bytes, %q", out.Len(), errOut.String())
 			}
 		})
 	}
