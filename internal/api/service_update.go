@@ -139,11 +139,13 @@ func validateServiceUpdate(s, old *corev1.Service) field.ErrorList {
 	spec := field.NewPath("spec")
 	errs := rule.MetaUpdate(&s.ObjectMeta, &old.ObjectMeta)
 	if s.Spec.Type != corev1.ServiceTypeExternalName && old.Spec.Type != corev1.ServiceTypeExternalName {
+		n, o := &s.Spec, &old.Spec
+		unset := len(n.ClusterIPs) == 0
 		if !headless(s) || !headless(old) {
-			errs = append(errs, keptList(spec, "clusterIPs", "clusterIP", s.Spec.ClusterIPs, old.Spec.ClusterIPs, s.Spec.IPFamilyPolicy)...)
+			errs = append(errs, keptList(spec, "clusterIPs", "clusterIP", n.ClusterIPs, o.ClusterIPs, n.IPFamilyPolicy, unset)...)
 		}
 		if !headless(s) && !headless(old) {
-			errs = append(errs, keptList(spec, "ipFamilies", "ipFamily", s.Spec.IPFamilies, old.Spec.IPFamilies, s.Spec.IPFamilyPolicy)...)
+			errs = append(errs, keptList(spec, "ipFamilies", "ipFamily", n.IPFamilies, o.IPFamilies, n.IPFamilyPolicy, unset)...)
 		}
 	}
 	both := s.Spec.Type == corev1.ServiceTypeLoadBalancer && old.Spec.Type == corev1.ServiceTypeLoadBalancer
@@ -157,11 +159,14 @@ func validateServiceUpdate(s, old *corev1.Service) field.ErrorList {
 }
 
 // keptList lets a list of one or two be extended or, on request, cut to its first; what is there does not change.
-func keptList[T comparable](spec *field.Path, name, one string, now, was []T, policy *corev1.IPFamilyPolicy) field.ErrorList {
+// unset says that the Service gave up its addresses.
+func keptList[T comparable](
+	spec *field.Path, name, one string, now, was []T, policy *corev1.IPFamilyPolicy, unset bool,
+) field.ErrorList {
 	var errs field.ErrorList
 	at := spec.Child(name)
-	if len(now) == 0 && len(was) > 0 {
-		return field.ErrorList{field.Invalid(at.Index(0), now, "primary "+one+" can not be unset")}
+	if unset && len(was) > len(now) {
+		errs = append(errs, field.Invalid(at.Index(0), now, "primary "+one+" can not be unset"))
 	}
 	for i := range min(len(now), len(was)) {
 		if now[i] != was[i] {

@@ -259,7 +259,8 @@ func validateTraffic(spec *field.Path, s *corev1.Service) field.ErrorList {
 	at := spec.Child("externalTrafficPolicy")
 	switch {
 	case external(s):
-		errs = append(errs, rule.OneOf(at, s.Spec.ExternalTrafficPolicy, corev1.ServiceExternalTrafficPolicyCluster, corev1.ServiceExternalTrafficPolicyLocal)...)
+		errs = append(errs, rule.OneOf(at, s.Spec.ExternalTrafficPolicy,
+			corev1.ServiceExternalTrafficPolicyCluster, corev1.ServiceExternalTrafficPolicyLocal)...)
 	case s.Spec.ExternalTrafficPolicy != "":
 		errs = append(errs, field.Invalid(at, s.Spec.ExternalTrafficPolicy, "may only be set for externally-accessible services"))
 	}
@@ -275,7 +276,7 @@ func validateTraffic(spec *field.Path, s *corev1.Service) field.ErrorList {
 	at = spec.Child("internalTrafficPolicy")
 	if p := s.Spec.InternalTrafficPolicy; p != nil {
 		errs = append(errs, rule.Known(at, *p, corev1.ServiceInternalTrafficPolicyCluster, corev1.ServiceInternalTrafficPolicyLocal)...)
-	} else if s.Spec.Type != corev1.ServiceTypeExternalName {
+	} else if external(s) || s.Spec.Type == corev1.ServiceTypeClusterIP {
 		errs = append(errs, field.Required(at, ""))
 	}
 	if d := s.Spec.TrafficDistribution; d != nil {

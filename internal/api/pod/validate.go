@@ -112,7 +112,8 @@ func validateSpec(path *field.Path, s *corev1.PodSpec, isPod bool) field.ErrorLi
 	if s.HostNetwork {
 		add(hostNetworkPorts(path.Child("containers"), s.Containers, isPod))
 	}
-	add(rule.OneOf(path.Child("restartPolicy"), s.RestartPolicy, corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever))
+	add(rule.OneOf(path.Child("restartPolicy"), s.RestartPolicy,
+		corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever))
 	add(validateDNS(path, s))
 	add(metav1validation.ValidateLabels(s.NodeSelector, path.Child("nodeSelector")))
 	add(validatePodSecurity(path, s))

@@ -150,10 +150,12 @@ func (w *warnings) affinity(spec *field.Path, s *corev1.PodSpec) {
 		}
 	}
 	if a := s.Affinity.PodAffinity; a != nil {
-		pods(spec.Child("affinity", "podAffinity"), a.RequiredDuringSchedulingIgnoredDuringExecution, a.PreferredDuringSchedulingIgnoredDuringExecution)
+		pods(spec.Child("affinity", "podAffinity"),
+			a.RequiredDuringSchedulingIgnoredDuringExecution, a.PreferredDuringSchedulingIgnoredDuringExecution)
 	}
 	if a := s.Affinity.PodAntiAffinity; a != nil {
-		pods(spec.Child("affinity", "podAntiAffinity"), a.RequiredDuringSchedulingIgnoredDuringExecution, a.PreferredDuringSchedulingIgnoredDuringExecution)
+		pods(spec.Child("affinity", "podAntiAffinity"),
+			a.RequiredDuringSchedulingIgnoredDuringExecution, a.PreferredDuringSchedulingIgnoredDuringExecution)
 	}
 }
 
