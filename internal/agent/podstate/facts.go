@@ -103,8 +103,8 @@ type Container struct {
 	// Creating says that an instance with this Attempt may have been made though its ID is not known.
 	Creating bool `json:"creating,omitempty"`
 	// Image is the name, ImageID the digest, of the present instance's image.
-	Image     string    `json:"image,omitempty"`
-	ImageID   string    `json:"imageID,omitempty"`
+	Image   string `json:"image,omitempty"`
+	ImageID string `json:"imageID,omitempty"`
 	// SpecImage is what the Pod called the image then. Changed says that the instance is stopped to take another.
 	SpecImage string    `json:"specImage,omitempty"`
 	Changed   bool      `json:"changed,omitempty"`

@@ -46,6 +46,8 @@ type Result struct {
 	// UID is the numeric user that the image names, Username another.
 	UID      *int64
 	Username string
+	// Pulled says that it was not there before.
+	Pulled bool
 }
 
 // Request is one container's need for an image.
@@ -199,6 +201,7 @@ func (p *Puller) pull(ctx context.Context, r Request, image string) (Result, err
 	waited := p.clock.Now().Sub(now).Truncate(time.Millisecond)
 	p.event(r, corev1.EventTypeNormal, "Pulled", fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting). Image size: %v bytes.",
 		r.Image, min(took.Truncate(time.Millisecond), waited), waited, p.size(ctx, image)))
+	res.Pulled = true
 	return res, nil
 }
 

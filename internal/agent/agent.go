@@ -1,0 +1,425 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	corelisters "k8s.io/client-go/listers/core/v1"
+	"k8s.io/client-go/tools/cache"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"carob.dev/carob/internal/agent/criconf"
+	"carob.dev/carob/internal/agent/logs"
+	"carob.dev/carob/internal/agent/node"
+	"carob.dev/carob/internal/agent/podstate"
+	"carob.dev/carob/internal/agent/probe"
+	"carob.dev/carob/internal/agent/pull"
+	"carob.dev/carob/internal/agent/server"
+	"carob.dev/carob/internal/agent/volume"
+	"carob.dev/carob/internal/sys"
+	"carob.dev/carob/internal/version"
+)
+
+// Agent is one node's. Make it with New and let it work with Run.
+type Agent struct {
+	cfg      Config
+	puller   *pull.Puller
+	handlers *probe.Handlers
+	rotator  *logs.Rotator
+	machine  node.Machine
+	handler  http.Handler
+	node     *node.Node
+	pods     cache.SharedIndexInformer
+	services corelisters.ServiceLister
+	own      informers.SharedInformerFactory
+
+	// volumes and sources are set once Run has begun.
+	volumes Volumes
+	sources *followed
+
+	wg sync.WaitGroup
+
+	mu      sync.Mutex // guards workers
+	workers map[types.UID]*worker
+}
+
+// New returns an Agent. It reads what the machine has, and touches nothing.
+func New(cfg Config) (*Agent, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	machine, err := node.ReadMachine(cfg.Root)
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{cfg: cfg, machine: machine, workers: map[types.UID]*worker{},
+		puller: pull.New(cfg.Images, cfg.Recorder, cfg.Clock), handlers: probe.New(cfg.Runtime, cfg.kubernetesMinor())}
+	a.node = node.New(node.Config{Name: cfg.NodeName, Client: cfg.Client, Images: cfg.Images, Runtime: cfg.Runtime, MaxPods: cfg.MaxPods,
+		PodCIDR: cfg.PodCIDR, IPs: cfg.NodeIPs, Port: cfg.Port, Machine: machine, Root: cfg.Root, KubernetesVersion: version.KubernetesVersion,
+		Recorder: cfg.Recorder, Log: cfg.Log, Clock: cfg.Clock})
+	a.rotator = logs.NewRotator(logs.Limits{MaxSize: 10 << 20, MaxFiles: 5}, cfg.Runtime.ReopenContainerLog, cfg.Log)
+	a.pods = podInformer(cfg.Client, cfg.NodeName)
+	factory := cfg.Informers
+	if factory == nil {
+		a.own = informers.NewSharedInformerFactory(cfg.Client, 0)
+		factory = a.own
+	}
+	a.services = factory.Core().V1().Services().Lister()
+	a.handler = server.New(server.Config{Pods: a, Runtime: cfg.Runtime, Streaming: cfg.Streaming, LogsDir: cfg.logsDir(), NodeName: cfg.NodeName,
+		CgroupRoot: cfg.CgroupRoot, Root: cfg.Root, Machine: machine, Images: cfg.Images, Log: cfg.Log, Clock: cfg.Clock})
+	return a, nil
+}
+
+// podInformer follows the Pods that are assigned to the node.
+func podInformer(client kubernetes.Interface, nodeName string) cache.SharedIndexInformer {
+	mine := fields.OneTermEqualSelector("spec.nodeName", nodeName).String()
+	api := client.CoreV1().Pods(metav1.NamespaceAll)
+	lw := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.FieldSelector = mine
+			return api.List(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.FieldSelector = mine
+			return api.Watch(ctx, o)
+		},
+	}
+	return cache.NewSharedIndexInformer(cache.ToListWatcherWithWatchListSemantics(lw, client), &corev1.Pod{}, 0, cache.Indexers{})
+}
+
+// Handler serves kubelet's HTTP API: logs, exec, attach, port-forward, stats. It does not ask who calls: put it behind something that does.
+func (a *Agent) Handler() http.Handler { return a.handler }
+
+// Run works until ctx ends. It registers the node, takes up the Pods that run already, removes what belongs to none, and follows the API.
+func (a *Agent) Run(ctx context.Context) error {
+	for _, dir := range []string{a.cfg.podsDir(), a.cfg.logsDir(), a.cfg.recordsDir()} {
+		if err := os.MkdirAll(dir, 0o711); err != nil {
+			return fmt.Errorf("agent: %w", err)
+		}
+	}
+	if err := a.qosCgroups(); err != nil {
+		return fmt.Errorf("agent: %w", err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer a.wg.Wait()
+	defer cancel()
+	a.sources = newFollowed(ctx, a.cfg.Client, a.sourceChanged)
+	defer a.sources.wg.Wait()
+	defer cancel()
+	a.volumes = a.cfg.Volumes
+	if a.volumes == nil {
+		a.volumes = volume.New(volume.Config{Dir: a.cfg.podsDir(), Sources: a.sources, Token: a.cfg.token, Allocatable: a.node.Allocatable,
+			Log: a.cfg.Log, Clock: a.cfg.Clock})
+	}
+	a.wg.Go(func() { a.node.Run(ctx) })
+	a.wg.Go(func() { a.rotator.Run(ctx) })
+	failed := make(chan error, 1)
+	if err := a.hear(ctx, failed); err != nil {
+		return err
+	}
+	if a.own != nil {
+		a.own.StartWithContext(ctx)
+		defer a.own.Shutdown()
+		defer cancel()
+	} else {
+		a.cfg.Informers.StartWithContext(ctx)
+	}
+	a.wg.Go(func() { a.pods.RunWithContext(ctx) })
+	if !cache.WaitForCacheSync(ctx.Done(), a.pods.HasSynced, a.servicesSynced()) {
+		return ctx.Err()
+	}
+	if err := a.takeUp(ctx); err != nil {
+		return err
+	}
+	if _, err := a.pods.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(obj any) { a.podChanged(ctx, obj) },
+		UpdateFunc: func(_, obj any) { a.podChanged(ctx, obj) },
+		DeleteFunc: a.podGone,
+	}); err != nil {
+		return fmt.Errorf("agent: follow Pods: %w", err)
+	}
+	a.missed()
+	a.node.Up()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case err := <-failed:
+		return fmt.Errorf("agent: the runtime's events ended: %w", err)
+	}
+}
+
+func (a *Agent) servicesSynced() cache.InformerSynced {
+	if a.own != nil {
+		return a.own.Core().V1().Services().Informer().HasSynced
+	}
+	return a.cfg.Informers.Core().V1().Services().Informer().HasSynced
+}
+
+// qosCgroups makes the levels that Pods' cgroups stand in.
+func (a *Agent) qosCgroups() error {
+	top := "/" + a.cfg.CgroupRoot + "/kubepods"
+	for path, r := range map[string]sys.Resources{top: {}, top + "/besteffort": {CPUShares: 2}, top + "/burstable": {}} {
+		if err := a.cfg.Cgroups.Create(path, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hear passes the runtime's events to the workers. When it returns, nothing that happens from then on is missed.
+func (a *Agent) hear(ctx context.Context, failed chan error) error {
+	ch := make(chan *runtimeapi.ContainerEventResponse, 256)
+	established := make(chan struct{})
+	ended := make(chan error, 1)
+	var once sync.Once
+	a.wg.Go(func() {
+		ended <- a.cfg.Runtime.GetContainerEvents(ctx, ch, func(runtimeapi.RuntimeService_GetContainerEventsClient) { once.Do(func() { close(established) }) })
+	})
+	a.wg.Go(func() {
+		for {
+			select {
+			case ev := <-ch:
+				a.heard(ev)
+			case err := <-ended:
+				if ctx.Err() == nil {
+					failed <- errors.Join(err, errEventsEnded)
+				}
+				return
+			}
+		}
+	})
+	select {
+	case <-established:
+		return nil
+	case err := <-failed:
+		return fmt.Errorf("agent: hear the runtime's events: %w", err)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+var errEventsEnded = errors.New("no more events")
+
+func (a *Agent) heard(ev *runtimeapi.ContainerEventResponse) {
+	uid := types.UID(ev.GetPodSandboxStatus().GetMetadata().GetUid())
+	if w := a.worker(uid); w != nil {
+		w.post(func() { w.observe(ev.GetPodSandboxStatus(), ev.GetContainersStatuses()) })
+	}
+}
+
+func (a *Agent) worker(uid types.UID) *worker {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.workers[uid]
+}
+
+// takeUp makes workers for all Pods of the API, and for what is left on the node of Pods that are no longer there.
+func (a *Agent) takeUp(ctx context.Context) error {
+	sandboxes, err := a.cfg.Runtime.ListPodSandbox(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("agent: list sandboxes: %w", err)
+	}
+	known := map[types.UID][]*runtimeapi.PodSandboxStatusResponse{}
+	for _, sb := range sandboxes {
+		st, err := a.cfg.Runtime.PodSandboxStatus(ctx, sb.GetId(), false)
+		if err != nil {
+			return fmt.Errorf("agent: look at sandbox %s: %w", sb.GetId(), err)
+		}
+		uid := types.UID(sb.GetMetadata().GetUid())
+		known[uid] = append(known[uid], st)
+	}
+	records := a.readRecords()
+	for _, obj := range a.pods.GetStore().List() {
+		pod := obj.(*corev1.Pod)
+		a.start(ctx, pod, records[pod.UID], known[pod.UID], true)
+		delete(records, pod.UID)
+		delete(known, pod.UID)
+	}
+	for uid, f := range records {
+		a.start(ctx, orphan(uid, f), f, known[uid], true)
+		delete(known, uid)
+	}
+	for uid, list := range known {
+		m := list[0].GetStatus().GetMetadata()
+		f := &podstate.Facts{Version: podstate.FactsVersion, UID: string(uid), Namespace: m.GetNamespace(), Name: m.GetName()}
+		a.start(ctx, orphan(uid, f), f, list, true)
+	}
+	return a.removeStrayFolders(ctx)
+}
+
+// removeStrayFolders tears down volumes of Pods of which nothing else is left.
+func (a *Agent) removeStrayFolders(ctx context.Context) error {
+	entries, err := os.ReadDir(a.cfg.podsDir())
+	if err != nil {
+		return fmt.Errorf("agent: %w", err)
+	}
+	for _, e := range entries {
+		uid := types.UID(e.Name())
+		if a.worker(uid) != nil {
+			continue
+		}
+		a.wg.Go(func() {
+			if err := a.removeFolder(ctx, uid); err != nil {
+				a.cfg.Log.Warn("remove what a Pod left", "uid", uid, "error", err)
+			}
+		})
+	}
+	return nil
+}
+
+// removeFolder removes the Pod's volumes and the rest of its folder. Its containers must be gone.
+func (a *Agent) removeFolder(ctx context.Context, uid types.UID) error {
+	dir := a.cfg.podDir(uid)
+	err := errors.Join(os.RemoveAll(filepath.Join(dir, "containers")), os.RemoveAll(filepath.Join(dir, "etc-hosts")))
+	return errors.Join(err, a.volumes.Teardown(ctx, uid))
+}
+
+// orphan stands for a Pod that is no longer in the API.
+func orphan(uid types.UID, f *podstate.Facts) *corev1.Pod {
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: uid, Namespace: f.Namespace, Name: f.Name}}
+	for name := range f.Containers {
+		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: name})
+	}
+	f.Gone = true
+	return pod
+}
+
+func (a *Agent) readRecords() map[types.UID]*podstate.Facts {
+	all := map[types.UID]*podstate.Facts{}
+	entries, err := os.ReadDir(a.cfg.recordsDir())
+	if err != nil {
+		return all
+	}
+	for _, e := range entries {
+		uid, ok := strings.CutSuffix(e.Name(), ".json")
+		if !ok || strings.HasPrefix(uid, ".") {
+			continue
+		}
+		path := filepath.Join(a.cfg.recordsDir(), e.Name())
+		raw, err := os.ReadFile(path)
+		f := &podstate.Facts{}
+		if err == nil {
+			err = json.Unmarshal(raw, f)
+		}
+		if err == nil && (f.Version != podstate.FactsVersion || f.UID != uid) {
+			err = fmt.Errorf("version %d of Pod %q is not understood", f.Version, f.UID)
+		}
+		if err != nil {
+			a.cfg.Log.Error("the record of a Pod cannot be read; the Pod starts anew", "path", path, "error", err)
+			continue
+		}
+		all[types.UID(uid)] = f
+	}
+	return all
+}
+
+// start makes the Pod's worker, unless there is one.
+func (a *Agent) start(ctx context.Context, pod *corev1.Pod, f *podstate.Facts, known []*runtimeapi.PodSandboxStatusResponse, check bool) *worker {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if w := a.workers[pod.UID]; w != nil {
+		return w
+	}
+	w := newWorker(a, pod, f)
+	if check {
+		w.adopt(known)
+	}
+	a.workers[pod.UID] = w
+	a.wg.Go(func() { w.run(ctx) })
+	return w
+}
+
+func (a *Agent) podChanged(ctx context.Context, obj any) {
+	pod, ok := obj.(*corev1.Pod)
+	if !ok {
+		return
+	}
+	if w := a.worker(pod.UID); w != nil {
+		w.post(func() { w.update(pod) })
+		return
+	}
+	a.start(ctx, pod, nil, nil, false)
+}
+
+func (a *Agent) podGone(obj any) {
+	if d, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+		obj = d.Obj
+	}
+	pod, ok := obj.(*corev1.Pod)
+	if !ok {
+		return
+	}
+	if w := a.worker(pod.UID); w != nil {
+		w.post(func() {
+			w.update(pod)
+			w.facts.Gone = true
+		})
+	}
+}
+
+// missed finds the Pods that went between the first look and the following.
+func (a *Agent) missed() {
+	present := map[types.UID]bool{}
+	for _, obj := range a.pods.GetStore().List() {
+		present[obj.(*corev1.Pod).UID] = true
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for uid, w := range a.workers {
+		if !present[uid] {
+			w.post(func() { w.facts.Gone = true })
+		}
+	}
+}
+
+func (a *Agent) sourceChanged(uid types.UID) {
+	if w := a.worker(uid); w != nil {
+		w.post(w.sourceChanged)
+	}
+}
+
+// forget drops a worker whose Pod is off the node.
+func (a *Agent) forget(uid types.UID) {
+	a.mu.Lock()
+	delete(a.workers, uid)
+	a.mu.Unlock()
+	a.sources.Unfollow(uid)
+	a.puller.Forget(string(uid))
+}
+
+func dnsOf(a *Agent, pod *corev1.Pod) (*runtimeapi.DNSConfig, string) {
+	return criconf.DNS(criconf.DNSInput{Pod: pod, Host: hostDNS(), ClusterServers: a.cfg.ClusterDNS, ClusterDomain: a.cfg.ClusterDomain})
+}
+
+// hostDNS is the node's resolver configuration. Where that is a stub on the loopback, which Pods cannot reach, it is the one behind it.
+func hostDNS() *runtimeapi.DNSConfig {
+	raw, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil {
+		return &runtimeapi.DNSConfig{}
+	}
+	c := criconf.ParseResolvConf(string(raw))
+	for _, s := range c.Servers {
+		if !strings.HasPrefix(s, "127.") && s != "::1" {
+			return c
+		}
+	}
+	if raw, err := os.ReadFile("/run/systemd/resolve/resolv.conf"); err == nil && len(c.Servers) > 0 {
+		return criconf.ParseResolvConf(string(raw))
+	}
+	return c
+}

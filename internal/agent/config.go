@@ -1,0 +1,150 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/record"
+	cri "k8s.io/cri-api/pkg/apis"
+	"k8s.io/cri-streaming/pkg/streaming"
+	"k8s.io/utils/clock"
+
+	"carob.dev/carob/internal/agent/volume"
+	"carob.dev/carob/internal/sys"
+	"carob.dev/carob/internal/version"
+)
+
+// Volumes makes and removes the volumes of Pods: package volume.
+type Volumes interface {
+	Setup(ctx context.Context, pod *corev1.Pod) (map[string]volume.Mounted, error)
+	Resolve(ctx context.Context, pod *corev1.Pod, container string, mount corev1.VolumeMount) (string, error)
+	Update(ctx context.Context, pod *corev1.Pod) error
+	Teardown(ctx context.Context, uid types.UID) error
+}
+
+// Cgroups makes and removes the cgroups of Pods: package sys.
+type Cgroups interface {
+	Create(path string, r sys.Resources) error
+	Remove(path string) error
+}
+
+type kernelCgroups struct{}
+
+func (kernelCgroups) Create(path string, r sys.Resources) error { return sys.CgroupCreate(path, r) }
+func (kernelCgroups) Remove(path string) error                  { return sys.CgroupRemove(path) }
+
+// Config is what an Agent needs. Fields without a note must be set.
+type Config struct {
+	NodeName string
+	// Client acts as system:node:<NodeName>. Client-side rate limits must be off.
+	Client kubernetes.Interface
+	// Informers are shared ones whose Services the agent reads. Nil: it has its own.
+	Informers informers.SharedInformerFactory
+	Runtime   cri.RuntimeService
+	Images    cri.ImageManagerService
+	// Streaming is exec, attach and port-forward. Nil: they are refused.
+	Streaming streaming.Runtime
+	// Root is the absolute folder for what outlives a reboot, RunDir that of this boot.
+	Root, RunDir string
+	MaxPods      int
+	// PodCIDR is the node's range of Pod addresses; may be zero.
+	PodCIDR netip.Prefix
+	// NodeIPs are the node's addresses, the main one first.
+	NodeIPs []netip.Addr
+	// CgroupRoot is the name of the top cgroup, such as carob.
+	CgroupRoot string
+	// ClusterDNS and ClusterDomain are the cluster's resolver; empty while there is none.
+	ClusterDNS    []string
+	ClusterDomain string
+	// Port is where the agent's server listens for others, as the Node tells it; 0 for nowhere.
+	Port uint16
+	// Recorder writes events as the component "kubelet" on this node.
+	Recorder record.EventRecorder
+	Log      *slog.Logger
+	// Clock is the wall clock when nil.
+	Clock clock.Clock
+	// Volumes and Cgroups are the real ones when nil.
+	Volumes Volumes
+	Cgroups Cgroups
+}
+
+func (c *Config) check() error {
+	switch {
+	case c.NodeName == "" || c.CgroupRoot == "":
+		return errors.New("agent: NodeName and CgroupRoot are needed")
+	case c.Client == nil || c.Runtime == nil || c.Images == nil || c.Recorder == nil || c.Log == nil:
+		return errors.New("agent: Client, Runtime, Images, Recorder and Log are needed")
+	case !filepath.IsAbs(c.Root) || !filepath.IsAbs(c.RunDir):
+		return errors.New("agent: Root and RunDir must be absolute")
+	case len(c.NodeIPs) == 0:
+		return errors.New("agent: the node needs an address")
+	}
+	if c.Clock == nil {
+		c.Clock = clock.RealClock{}
+	}
+	if c.MaxPods == 0 {
+		c.MaxPods = 110
+	}
+	if c.ClusterDomain == "" {
+		c.ClusterDomain = "cluster.local"
+	}
+	if c.Cgroups == nil {
+		c.Cgroups = kernelCgroups{}
+	}
+	return nil
+}
+
+func (c *Config) podsDir() string             { return filepath.Join(c.Root, "pods") }
+func (c *Config) podDir(uid types.UID) string { return filepath.Join(c.podsDir(), string(uid)) }
+func (c *Config) logsDir() string             { return filepath.Join(c.Root, "logs", "pods") }
+func (c *Config) recordsDir() string          { return filepath.Join(c.RunDir, "agent") }
+func (c *Config) record(uid types.UID) string {
+	return filepath.Join(c.recordsDir(), string(uid)+".json")
+}
+func (c *Config) kubernetesMinor() string { return minor(version.KubernetesVersion) }
+func (c *Config) hostIPs() []string {
+	var list []string
+	for _, ip := range c.NodeIPs {
+		list = append(list, ip.String())
+	}
+	return list
+}
+
+// minor turns v1.37.2 into 1.37.
+func minor(v string) string {
+	dots := 0
+	for i, r := range v {
+		if r == '.' {
+			if dots++; dots == 2 {
+				v = v[:i]
+				break
+			}
+		}
+	}
+	if len(v) > 0 && v[0] == 'v' {
+		v = v[1:]
+	}
+	return v
+}
+
+// token asks the API for a service account token that is bound to the Pod.
+func (c *Config) token(ctx context.Context, pod *corev1.Pod, spec authenticationv1.TokenRequestSpec) (*authenticationv1.TokenRequestStatus, error) {
+	name := pod.Spec.ServiceAccountName
+	if name == "" {
+		name = "default"
+	}
+	resp, err := c.Client.CoreV1().ServiceAccounts(pod.Namespace).CreateToken(ctx, name, &authenticationv1.TokenRequest{Spec: spec}, metav1.CreateOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return &resp.Status, nil
+}

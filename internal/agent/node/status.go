@@ -1,0 +1,136 @@
+package node
+
+import (
+	"fmt"
+	"net/netip"
+	"sort"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"carob.dev/carob/internal/version"
+)
+
+// maxImages is how many images a Node tells, the largest first.
+const maxImages = 50
+
+// minEvictable is the memory that is never given to Pods, in bytes: Kubernetes' threshold for a hard eviction.
+const minEvictable = 100 << 20
+
+// facts decide a Node's status.
+type facts struct {
+	machine           Machine
+	maxPods           int
+	ips               []netip.Addr
+	port              uint16
+	kubernetesVersion string
+	images            []*runtimeapi.Image
+	// notReady is why the node is not ready; empty if it is.
+	notReady string
+}
+
+func capacity(f facts) corev1.ResourceList {
+	list := corev1.ResourceList{
+		corev1.ResourceCPU:              *resource.NewQuantity(int64(f.machine.CPUs), resource.DecimalSI),
+		corev1.ResourceMemory:           *resource.NewQuantity(f.machine.Memory, resource.BinarySI),
+		corev1.ResourceEphemeralStorage: *resource.NewQuantity(f.machine.Storage, resource.BinarySI),
+		corev1.ResourcePods:             *resource.NewQuantity(int64(f.maxPods), resource.DecimalSI),
+	}
+	for size, bytes := range f.machine.HugePages {
+		name := corev1.ResourceName(corev1.ResourceHugePagesPrefix + resource.NewQuantity(size, resource.BinarySI).String())
+		list[name] = *resource.NewQuantity(bytes, resource.BinarySI)
+	}
+	return list
+}
+
+// allocatable is capacity less what Pods never get: memory kept for the node and for huge pages, and a tenth of the disk.
+func allocatable(f facts) corev1.ResourceList {
+	list := capacity(f)
+	memory := f.machine.Memory - min(minEvictable, f.machine.Memory/10)
+	for _, bytes := range f.machine.HugePages {
+		memory -= bytes
+	}
+	list[corev1.ResourceMemory] = *resource.NewQuantity(max(memory, 0), resource.BinarySI)
+	list[corev1.ResourceEphemeralStorage] = *resource.NewQuantity(f.machine.Storage/10*9, resource.DecimalSI)
+	return list
+}
+
+// status is the Node's, with the times of old conditions where they have not changed.
+func status(f facts, old *corev1.NodeStatus, now time.Time) corev1.NodeStatus {
+	s := corev1.NodeStatus{Capacity: capacity(f), Allocatable: allocatable(f)}
+	for _, ip := range f.ips {
+		s.Addresses = append(s.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: ip.String()})
+	}
+	s.Addresses = append(s.Addresses, corev1.NodeAddress{Type: corev1.NodeHostName, Address: f.machine.Hostname})
+	s.DaemonEndpoints.KubeletEndpoint.Port = int32(f.port)
+	swap := f.machine.Swap
+	s.NodeInfo = corev1.NodeSystemInfo{MachineID: f.machine.MachineID, SystemUUID: f.machine.SystemUUID, BootID: f.machine.BootID, KernelVersion: f.machine.Kernel,
+		OSImage: f.machine.OS, ContainerRuntimeVersion: "carob://" + version.Get().Version, KubeletVersion: f.kubernetesVersion, OperatingSystem: "linux",
+		Architecture: f.machine.Arch, Swap: &corev1.NodeSwapStatus{Capacity: &swap}}
+	s.Images = imageList(f.images)
+	ready := condition{corev1.NodeReady, corev1.ConditionTrue, "KubeletReady", "kubelet is posting ready status"}
+	if f.notReady != "" {
+		ready = condition{corev1.NodeReady, corev1.ConditionFalse, "KubeletNotReady", f.notReady}
+	}
+	for _, c := range []condition{
+		{corev1.NodeMemoryPressure, corev1.ConditionFalse, "KubeletHasSufficientMemory", "kubelet has sufficient memory available"},
+		{corev1.NodeDiskPressure, corev1.ConditionFalse, "KubeletHasNoDiskPressure", "kubelet has no disk pressure"},
+		{corev1.NodePIDPressure, corev1.ConditionFalse, "KubeletHasSufficientPID", "kubelet has sufficient PID available"},
+		ready,
+	} {
+		s.Conditions = append(s.Conditions, c.at(old.Conditions, now))
+	}
+	return s
+}
+
+type condition struct {
+	kind            corev1.NodeConditionType
+	status          corev1.ConditionStatus
+	reason, message string
+}
+
+func (c condition) at(old []corev1.NodeCondition, now time.Time) corev1.NodeCondition {
+	t := metav1.NewTime(now.Truncate(time.Second))
+	out := corev1.NodeCondition{Type: c.kind, Status: c.status, Reason: c.reason, Message: c.message, LastHeartbeatTime: t, LastTransitionTime: t}
+	for _, o := range old {
+		if o.Type == c.kind && o.Status == c.status {
+			out.LastTransitionTime = o.LastTransitionTime
+		}
+	}
+	return out
+}
+
+func imageList(images []*runtimeapi.Image) []corev1.ContainerImage {
+	var list []corev1.ContainerImage
+	for _, i := range images {
+		names := append(append([]string{}, i.GetRepoDigests()...), i.GetRepoTags()...)
+		if len(names) > 5 {
+			names = names[:5]
+		}
+		list = append(list, corev1.ContainerImage{Names: names, SizeBytes: int64(i.GetSize())})
+	}
+	sort.SliceStable(list, func(a, b int) bool {
+		if list[a].SizeBytes != list[b].SizeBytes {
+			return list[a].SizeBytes > list[b].SizeBytes
+		}
+		return fmt.Sprint(list[a].Names) < fmt.Sprint(list[b].Names)
+	})
+	if len(list) > maxImages {
+		list = list[:maxImages]
+	}
+	return list
+}
+
+// labels are those that the node sets on itself.
+func labels(name string, m Machine) map[string]string {
+	return map[string]string{
+		corev1.LabelHostname:      name,
+		corev1.LabelOSStable:      "linux",
+		corev1.LabelArchStable:    m.Arch,
+		"beta.kubernetes.io/os":   "linux",
+		"beta.kubernetes.io/arch": m.Arch,
+	}
+}

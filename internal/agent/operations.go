@@ -1,0 +1,376 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"carob.dev/carob/internal/agent/criconf"
+	"carob.dev/carob/internal/agent/podstate"
+	"carob.dev/carob/internal/agent/volume"
+	"carob.dev/carob/internal/sys"
+)
+
+// operation is what an action does. It is made on the worker's goroutine and may look at the worker there; the function that it returns runs
+// beside the worker and may not. What that one returns runs on the worker's goroutine again, and may be nil.
+func (w *worker) operation(a podstate.Action) func(context.Context) func() {
+	switch a.Verb {
+	case podstate.Prepare:
+		return w.prepare()
+	case podstate.RunSandbox:
+		return w.runSandbox()
+	case podstate.StopSandbox:
+		return w.stopSandbox()
+	case podstate.Release:
+		return w.release()
+	case podstate.Remove:
+		return w.remove()
+	case podstate.DeleteObject:
+		return w.deleteObject()
+	case podstate.Pull:
+		return w.pull(a.Container)
+	case podstate.Create:
+		return w.create(a.Container)
+	case podstate.Start:
+		return w.startContainer(a.Container)
+	case podstate.Hook:
+		return w.postStart(a.Container)
+	case podstate.Stop:
+		return w.stop(a)
+	}
+	return func(context.Context) func() {
+		return func() { w.log.Error("an action that nobody knows", "verb", string(a.Verb)) }
+	}
+}
+
+// text is an error's message, without gRPC's dressing.
+func text(err error) string {
+	if s, ok := status.FromError(err); ok {
+		return s.Message()
+	}
+	return err.Error()
+}
+
+// trouble notes that an action on the Pod failed.
+func (w *worker) trouble(reason string, err error) {
+	w.facts.Trouble = &podstate.Trouble{Reason: reason, Message: text(err), RetryAt: w.retry(reason)}
+	w.log.Info("not done, will be tried again", "step", reason, "error", err)
+}
+
+func (w *worker) prepare() func(context.Context) func() {
+	pod, a := w.pod, w.a
+	return func(ctx context.Context) func() {
+		err := a.cfg.Cgroups.Create(criconf.CgroupParent(a.cfg.CgroupRoot, pod), podCgroup(pod))
+		if err == nil {
+			err = os.MkdirAll(a.cfg.podDir(pod.UID), 0o750)
+		}
+		if err == nil {
+			_, err = a.volumes.Setup(ctx, pod)
+		}
+		var refresh time.Time
+		if err == nil {
+			refresh = a.refreshAt(pod.UID)
+		}
+		return func() {
+			if err == nil {
+				w.facts.Prepared = true
+				w.volumes.refreshAt = refresh
+				delete(w.tries, "prepare")
+				return
+			}
+			if ctx.Err() != nil {
+				return
+			}
+			for _, m := range volumeErrors(err) {
+				w.event(corev1.EventTypeWarning, "FailedMount", m)
+			}
+			w.trouble("prepare", err)
+		}
+	}
+}
+
+// volumeErrors are the messages of the volumes that failed, or that of err as a whole.
+func volumeErrors(err error) []string {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var list []string
+		for _, e := range joined.Unwrap() {
+			list = append(list, volumeErrors(e)...)
+		}
+		return list
+	}
+	var v *volume.Error
+	if errors.As(err, &v) {
+		return []string{v.Error()}
+	}
+	return []string{err.Error()}
+}
+
+func podCgroup(pod *corev1.Pod) sys.Resources {
+	r := criconf.PodResources(pod)
+	out := sys.Resources{CPUShares: uint64(r.GetCpuShares()), Memory: r.GetMemoryLimitInBytes()}
+	if q := r.GetCpuQuota(); q != 0 {
+		out.CPUQuota, out.CPUPeriod = q, uint64(r.GetCpuPeriod())
+	}
+	return out
+}
+
+// sandboxConfig is that of the Pod's sandbox with the attempt.
+func (a *Agent) sandboxConfig(pod *corev1.Pod, attempt uint32) (*runtimeapi.PodSandboxConfig, string) {
+	dns, note := dnsOf(a, pod)
+	return criconf.Sandbox(criconf.SandboxInput{Pod: pod, Attempt: attempt, CgroupParent: criconf.CgroupParent(a.cfg.CgroupRoot, pod),
+		LogDirectory: filepath.Join(a.cfg.logsDir(), criconf.LogDirectory(pod)), ClusterDomain: a.cfg.ClusterDomain, DNS: dns}), note
+}
+
+func (w *worker) runSandbox() func(context.Context) func() {
+	pod, a, attempt := w.pod, w.a, w.facts.NextAttempt
+	return func(ctx context.Context) func() {
+		sb, note, err := a.makeSandbox(ctx, pod, attempt)
+		return func() {
+			if note != "" {
+				w.event(corev1.EventTypeWarning, "DNSConfigForming", note)
+			}
+			if sb != nil {
+				w.facts.Sandbox = sb
+				w.facts.NextAttempt = attempt + 1
+			}
+			if err == nil {
+				delete(w.tries, "run sandbox")
+				return
+			}
+			if ctx.Err() != nil {
+				return
+			}
+			w.event(corev1.EventTypeWarning, "FailedCreatePodSandBox", "Failed to create pod sandbox: "+text(err))
+			w.trouble("run sandbox", err)
+		}
+	}
+}
+
+func (a *Agent) makeSandbox(ctx context.Context, pod *corev1.Pod, attempt uint32) (*podstate.Sandbox, string, error) {
+	handler := ""
+	if pod.Spec.RuntimeClassName != nil && *pod.Spec.RuntimeClassName != "" {
+		class, err := a.cfg.Client.NodeV1().RuntimeClasses().Get(ctx, *pod.Spec.RuntimeClassName, metav1.GetOptions{})
+		if err != nil {
+			return nil, "", fmt.Errorf("look up RuntimeClass: %w", err)
+		}
+		handler = class.Handler
+	}
+	config, note := a.sandboxConfig(pod, attempt)
+	if err := os.MkdirAll(config.GetLogDirectory(), 0o755); err != nil {
+		return nil, note, err
+	}
+	id, err := a.cfg.Runtime.RunPodSandbox(ctx, config, handler)
+	if err != nil {
+		return nil, note, err
+	}
+	sb := &podstate.Sandbox{ID: id, Attempt: attempt}
+	st, err := a.cfg.Runtime.PodSandboxStatus(context.WithoutCancel(ctx), id, false)
+	if err != nil {
+		return sb, note, fmt.Errorf("look at the sandbox: %w", err)
+	}
+	sb.Ready = st.GetStatus().GetState() == runtimeapi.PodSandboxState_SANDBOX_READY
+	sb.IPs = sandboxIPs(st.GetStatus())
+	if err := a.writeHosts(pod, sb.IPs); err != nil {
+		return sb, note, err
+	}
+	return sb, note, nil
+}
+
+// writeHosts writes the Pod's /etc/hosts in place, for containers have the file mounted.
+func (a *Agent) writeHosts(pod *corev1.Pod, ips []string) error {
+	var host []byte
+	if pod.Spec.HostNetwork {
+		host, _ = os.ReadFile("/etc/hosts") // a node without one has nothing to add
+	}
+	path := filepath.Join(a.cfg.podDir(pod.UID), "etc-hosts")
+	if err := os.WriteFile(path, criconf.Hosts(pod, ips, host, a.cfg.ClusterDomain), 0o644); err != nil {
+		return fmt.Errorf("write the Pod's hosts file: %w", err)
+	}
+	return nil
+}
+
+func (w *worker) stopSandbox() func(context.Context) func() {
+	id, a := w.facts.Sandbox.ID, w.a
+	return func(ctx context.Context) func() {
+		err := a.cfg.Runtime.StopPodSandbox(ctx, id)
+		var st *runtimeapi.PodSandboxStatusResponse
+		gone := false
+		if err == nil {
+			st, err = a.cfg.Runtime.PodSandboxStatus(ctx, id, false)
+			if status.Code(err) == codes.NotFound {
+				gone, err = true, nil
+			}
+		}
+		return func() {
+			if err != nil {
+				if ctx.Err() == nil {
+					w.event(corev1.EventTypeWarning, "FailedKillPod", "error killing pod: "+text(err))
+					w.trouble("stop sandbox", err)
+				}
+				return
+			}
+			delete(w.tries, "stop sandbox")
+			if sb := w.facts.Sandbox; sb != nil && sb.ID == id {
+				sb.Ready, sb.Stopped = false, true
+			}
+			if st != nil {
+				w.observe(st.GetStatus(), st.GetContainersStatuses())
+			}
+			if gone {
+				for name := range w.facts.Containers {
+					w.facts.Lost(name, a.cfg.Clock.Now())
+				}
+			}
+		}
+	}
+}
+
+// release gives back what an ended Pod does not need, but for its record and logs.
+func (w *worker) release() func(context.Context) func() {
+	pod, a := w.pod, w.a
+	return func(ctx context.Context) func() {
+		err := errors.Join(a.volumes.Teardown(ctx, pod.UID), a.cfg.Cgroups.Remove(criconf.CgroupParent(a.cfg.CgroupRoot, pod)))
+		return func() {
+			if err == nil {
+				w.facts.Released = true
+			} else if ctx.Err() == nil {
+				w.trouble("release", err)
+			}
+		}
+	}
+}
+
+// remove takes everything of the Pod off the node.
+func (w *worker) remove() func(context.Context) func() {
+	pod, a := w.pod, w.a
+	var sandboxes []string
+	if w.facts.Sandbox != nil {
+		sandboxes = append(sandboxes, w.facts.Sandbox.ID)
+	}
+	for _, d := range w.facts.Discard {
+		if d.Sandbox {
+			sandboxes = append(sandboxes, d.ID)
+		}
+	}
+	return func(ctx context.Context) func() {
+		var err error
+		for _, id := range sandboxes {
+			if e := a.cfg.Runtime.RemovePodSandbox(ctx, id); e != nil && status.Code(e) != codes.NotFound {
+				err = errors.Join(err, e)
+			}
+		}
+		if err == nil {
+			logs := filepath.Join(a.cfg.logsDir(), criconf.LogDirectory(pod))
+			a.rotator.Drop(logs)
+			err = errors.Join(a.removeFolder(ctx, pod.UID), a.removeCgroups(pod), os.RemoveAll(logs))
+		}
+		return func() {
+			if err == nil {
+				w.facts.Removed, w.facts.Discard = true, nil
+			} else if ctx.Err() == nil {
+				w.event(corev1.EventTypeWarning, "FailedKillPod", "error killing pod: "+text(err))
+				w.trouble("remove", err)
+			}
+		}
+	}
+}
+
+// removeCgroups removes the Pod's cgroup. What is left of a Pod whose object is gone may stand on any level.
+func (a *Agent) removeCgroups(pod *corev1.Pod) error {
+	top := "/" + a.cfg.CgroupRoot + "/kubepods/"
+	var err error
+	for _, level := range []string{"", "besteffort/", "burstable/"} {
+		err = errors.Join(err, a.cfg.Cgroups.Remove(top+level+"pod"+string(pod.UID)))
+	}
+	return err
+}
+
+func (w *worker) deleteObject() func(context.Context) func() {
+	pod, a := w.pod, w.a
+	return func(ctx context.Context) func() {
+		none := int64(0)
+		err := a.cfg.Client.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: &none,
+			Preconditions: &metav1.Preconditions{UID: &pod.UID}})
+		return func() {
+			switch {
+			case err == nil || apierrors.IsNotFound(err) || apierrors.IsConflict(err) && strings.Contains(err.Error(), "UID"):
+				w.facts.Gone = true
+			case ctx.Err() == nil:
+				w.trouble("delete object", err)
+			}
+		}
+	}
+}
+
+// discard removes, one after the other and beside everything else, what nothing needs any more.
+func (w *worker) discard(ctx context.Context) {
+	if w.discarding || len(w.facts.Discard) == 0 || w.done || podstate.Ending(w.pod, w.facts) {
+		return
+	}
+	w.discarding = true
+	d, a := w.facts.Discard[0], w.a
+	w.wg.Go(func() {
+		var err error
+		if d.Sandbox {
+			err = a.cfg.Runtime.RemovePodSandbox(ctx, d.ID)
+		} else {
+			err = a.cfg.Runtime.RemoveContainer(ctx, d.ID)
+		}
+		if err != nil && status.Code(err) != codes.NotFound && ctx.Err() == nil {
+			w.log.Warn("remove what is not needed any more", "id", d.ID, "error", err)
+			timer := a.cfg.Clock.NewTimer(10 * time.Second)
+			defer timer.Stop()
+			select {
+			case <-timer.C():
+			case <-ctx.Done():
+			}
+		}
+		w.post(func() {
+			w.discarding = false
+			if len(w.facts.Discard) > 0 && w.facts.Discard[0] == d && (err == nil || status.Code(err) == codes.NotFound) {
+				w.facts.Discard = w.facts.Discard[1:]
+			}
+		})
+	})
+}
+
+// updateVolumes has the volumes follow their sources; one run at a time, and another if something changed meanwhile.
+func (w *worker) updateVolumes(ctx context.Context) {
+	if w.volumes.busy || podstate.Ending(w.pod, w.facts) {
+		return
+	}
+	w.volumes.busy, w.volumes.again = true, false
+	pod, a := w.pod, w.a
+	w.wg.Go(func() {
+		err := a.volumes.Update(ctx, pod)
+		if err != nil && ctx.Err() == nil {
+			w.log.Info("a volume was not brought up to date", "error", err)
+		}
+		at := a.refreshAt(pod.UID)
+		w.post(func() { w.volumes.busy, w.volumes.refreshAt = false, at })
+	})
+}
+
+// refreshAt is when a token of the Pod's volumes is to be renewed; zero for never. It may wait for work on the volumes.
+func (a *Agent) refreshAt(uid types.UID) time.Time {
+	if v, ok := a.volumes.(interface {
+		RefreshAt(uid types.UID) (time.Time, bool)
+	}); ok {
+		if at, ok := v.RefreshAt(uid); ok {
+			return at
+		}
+	}
+	return time.Time{}
+}

@@ -1,0 +1,389 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/utils/clock"
+
+	"carob.dev/carob/internal/agent/podstate"
+	"carob.dev/carob/internal/agent/pull"
+	"carob.dev/carob/internal/agent/server"
+	"carob.dev/carob/internal/sys"
+)
+
+// worker makes one Pod what it should be. All fields but inbox are its own goroutine's.
+type worker struct {
+	a   *Agent
+	log *slog.Logger
+
+	pod    *corev1.Pod
+	facts  *podstate.Facts
+	saved  []byte
+	images map[string]pull.Result
+	// cancels break off what is under way: by container, "" for the Pod.
+	cancels map[string]context.CancelFunc
+	tries   map[string]int
+	probes  map[probeKey]context.CancelFunc
+	status  statusWriter
+	// backingOff are the containers whose back-off has been told.
+	backingOff map[string]int32
+	discarding bool
+	volumes    volumeWork
+	timer      clock.Timer
+	done       bool
+	// view is what the server may see.
+	view atomic.Pointer[server.View]
+
+	wg    sync.WaitGroup
+	inbox inbox
+}
+
+// volumeWork is what a worker knows of its Pod's volumes: an update is under way, another is wanted, and when a token wants to be renewed.
+type volumeWork struct {
+	busy, again bool
+	refreshAt   time.Time
+}
+
+// inbox is an unbounded queue of what to do on the worker's goroutine.
+type inbox struct {
+	wake chan struct{}
+
+	mu    sync.Mutex // guards queue
+	queue []func()
+}
+
+func newWorker(a *Agent, pod *corev1.Pod, f *podstate.Facts) *worker {
+	now := a.cfg.Clock.Now()
+	w := &worker{a: a, log: a.cfg.Log.With("pod", pod.Namespace+"/"+pod.Name, "uid", pod.UID), pod: pod, facts: f, images: map[string]pull.Result{},
+		cancels: map[string]context.CancelFunc{}, tries: map[string]int{}, probes: map[probeKey]context.CancelFunc{}, backingOff: map[string]int32{},
+		inbox: inbox{wake: make(chan struct{}, 1)}}
+	if f == nil {
+		w.facts = podstate.New(pod, now)
+	}
+	w.facts.Complete(pod)
+	w.facts.HostIPs = a.cfg.hostIPs()
+	w.status.init(pod)
+	return w
+}
+
+// post has f run on the worker's goroutine, before it decides anew.
+func (w *worker) post(f func()) {
+	w.inbox.mu.Lock()
+	w.inbox.queue = append(w.inbox.queue, f)
+	w.inbox.mu.Unlock()
+	select {
+	case w.inbox.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run is the worker's life: until ctx ends, or the Pod is off the node.
+func (w *worker) run(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	w.timer = w.a.cfg.Clock.NewTimer(time.Hour)
+	defer w.timer.Stop()
+	defer w.wg.Wait()
+	defer cancel()
+	if !w.facts.Gone {
+		w.a.sources.Follow(w.pod)
+	}
+	for {
+		w.step(ctx)
+		if w.done {
+			w.a.forget(w.pod.UID)
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.inbox.wake:
+		case <-w.timer.C():
+		}
+		w.inbox.mu.Lock()
+		queue := w.inbox.queue
+		w.inbox.queue = nil
+		w.inbox.mu.Unlock()
+		for _, f := range queue {
+			f()
+		}
+	}
+}
+
+// step decides once and sets going what is to be done.
+func (w *worker) step(ctx context.Context) {
+	now := w.a.cfg.Clock.Now()
+	had := w.facts.End
+	w.facts.Advance(w.pod, now)
+	if had == nil && w.facts.End != nil {
+		w.event(corev1.EventTypeNormal, w.facts.End.Reason, w.facts.End.Message)
+	}
+	status := podstate.Status(w.pod, w.facts, w.status.base(w.pod), now)
+	w.writeStatus(ctx, status)
+	d := podstate.Decide(w.pod, w.facts, now)
+	for _, a := range d.Actions {
+		w.facts.Begin(a)
+	}
+	if err := w.save(); err != nil {
+		// Without the record nothing may be done: it is tried again soon.
+		w.log.Error("write the Pod's record", "error", err)
+		w.undo(d.Actions)
+		w.sleepUntil(now.Add(time.Second), now)
+		return
+	}
+	for _, a := range d.Actions {
+		w.act(ctx, a)
+	}
+	w.discard(ctx)
+	if w.volumes.again && w.facts.Prepared {
+		w.updateVolumes(ctx)
+	}
+	w.syncProbes(ctx)
+	w.tellBackoff(d.BackingOff)
+	w.publish()
+	next := d.Next
+	if at := w.status.retryAt; !at.IsZero() && (next.IsZero() || at.Before(next)) {
+		next = at
+	}
+	if at := w.volumes.refreshAt; !at.IsZero() && !w.volumes.busy && !podstate.Ending(w.pod, w.facts) {
+		if !now.Before(at) {
+			w.volumes.refreshAt = time.Time{}
+			w.updateVolumes(ctx)
+		} else if next.IsZero() || at.Before(next) {
+			next = at
+		}
+	}
+	w.sleepUntil(next, now)
+}
+
+func (w *worker) sleepUntil(at, now time.Time) {
+	d := 24 * time.Hour
+	if !at.IsZero() {
+		d = max(at.Sub(now), 0)
+	}
+	w.timer.Reset(d)
+}
+
+func (w *worker) undo(actions []podstate.Action) {
+	for _, a := range actions {
+		if a.Verb == podstate.Cancel {
+			continue
+		}
+		if a.Container == "" {
+			w.facts.Busy = ""
+		} else {
+			w.facts.Containers[a.Container].Busy = ""
+		}
+	}
+}
+
+// save writes the record if it has changed.
+func (w *worker) save() error {
+	if w.done {
+		return nil
+	}
+	raw, err := json.Marshal(w.facts)
+	if err != nil {
+		return fmt.Errorf("record of Pod %s: %w", w.pod.UID, err)
+	}
+	if bytes.Equal(raw, w.saved) {
+		return nil
+	}
+	if err := sys.WriteFileVolatile(w.a.cfg.record(w.pod.UID), raw, 0o600); err != nil {
+		return err
+	}
+	w.saved = raw
+	return nil
+}
+
+// update takes the Pod's new object.
+func (w *worker) update(pod *corev1.Pod) {
+	old := w.pod
+	w.pod = pod
+	w.status.seen(pod)
+	if !reflect.DeepEqual(old.Labels, pod.Labels) || !reflect.DeepEqual(old.Annotations, pod.Annotations) {
+		w.volumes.again = true
+	}
+	if len(old.Spec.EphemeralContainers) != len(pod.Spec.EphemeralContainers) {
+		w.a.sources.Follow(pod)
+	}
+	w.facts.Complete(pod)
+}
+
+// sourceChanged tries again what may have failed for want of a ConfigMap or Secret, and has volumes follow.
+func (w *worker) sourceChanged() {
+	if t := w.facts.Trouble; t != nil && w.facts.Busy == "" {
+		t.RetryAt = time.Time{}
+	}
+	for _, c := range w.facts.Containers {
+		if c.Trouble != nil && c.Busy == "" && c.Trouble.Reason == reasonConfigError {
+			c.Trouble.RetryAt = time.Time{}
+		}
+	}
+	w.volumes.again = true
+}
+
+// adopt compares the record with what the runtime has after a restart of the agent.
+func (w *worker) adopt(known []*runtimeapi.PodSandboxStatusResponse) {
+	f := w.facts
+	found := false
+	var mine *runtimeapi.PodSandboxStatusResponse
+	for _, k := range known {
+		s := k.GetStatus()
+		switch {
+		case f.Sandbox != nil && s.GetId() == f.Sandbox.ID:
+			found, mine = true, k
+		case f.Sandbox == nil && s.GetMetadata().GetAttempt() == f.NextAttempt && s.GetState() == runtimeapi.PodSandboxState_SANDBOX_READY && !f.Gone:
+			f.Sandbox = &podstate.Sandbox{ID: s.GetId(), Attempt: f.NextAttempt, Ready: true, IPs: sandboxIPs(s)}
+			f.NextAttempt++
+			found, mine = true, k
+		default:
+			f.Discard = append(f.Discard, podstate.Discarded{ID: s.GetId(), Sandbox: true})
+			f.NextAttempt = max(f.NextAttempt, s.GetMetadata().GetAttempt()+1)
+		}
+	}
+	if f.Sandbox != nil && !found {
+		f.Sandbox.Ready, f.Sandbox.Stopped = false, true
+	}
+	present := map[string]bool{}
+	if mine != nil {
+		w.observe(mine.GetStatus(), mine.GetContainersStatuses())
+		for _, c := range mine.GetContainersStatuses() {
+			present[c.GetId()] = true
+		}
+	}
+	for name, c := range f.Containers {
+		if c.ID != "" && !present[c.ID] {
+			f.Lost(name, w.a.cfg.Clock.Now())
+		}
+		c.Creating = c.Creating && c.State == podstate.Absent
+	}
+}
+
+func sandboxIPs(s *runtimeapi.PodSandboxStatus) []string {
+	var ips []string
+	if ip := s.GetNetwork().GetIp(); ip != "" {
+		ips = append(ips, ip)
+	}
+	for _, more := range s.GetNetwork().GetAdditionalIps() {
+		ips = append(ips, more.GetIp())
+	}
+	return ips
+}
+
+// observe takes over what the runtime says of a sandbox and its containers.
+func (w *worker) observe(sb *runtimeapi.PodSandboxStatus, containers []*runtimeapi.ContainerStatus) {
+	f := w.facts
+	if f.Sandbox != nil && sb.GetId() == f.Sandbox.ID && f.Sandbox.Ready && sb.GetState() == runtimeapi.PodSandboxState_SANDBOX_NOTREADY {
+		f.Sandbox.Ready = false
+		if !podstate.Ending(w.pod, f) {
+			w.event(corev1.EventTypeNormal, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
+		}
+	}
+	if f.Sandbox != nil && sb.GetId() != f.Sandbox.ID {
+		return
+	}
+	for _, c := range containers {
+		w.observeContainer(c)
+	}
+}
+
+func (w *worker) observeContainer(c *runtimeapi.ContainerStatus) {
+	s := podstate.Seen{Name: c.GetMetadata().GetName(), ID: c.GetId(), Attempt: int32(c.GetMetadata().GetAttempt()), State: podstate.Created,
+		Code: c.GetExitCode(), Reason: c.GetReason(), Message: c.GetMessage(), StartedAt: unixNano(c.GetStartedAt()), FinishedAt: unixNano(c.GetFinishedAt())}
+	switch c.GetState() {
+	case runtimeapi.ContainerState_CONTAINER_RUNNING:
+		s.State = podstate.Running
+	case runtimeapi.ContainerState_CONTAINER_EXITED:
+		s.State = podstate.Exited
+		if cur := w.facts.Containers[s.Name]; cur != nil && cur.ID == s.ID && cur.State != podstate.Exited {
+			s.Message = joinMessages(s.Message, w.terminationMessage(c))
+			w.a.rotator.End(s.ID)
+		}
+	case runtimeapi.ContainerState_CONTAINER_UNKNOWN:
+		return
+	}
+	if s.State == podstate.Exited && s.FinishedAt.IsZero() {
+		s.FinishedAt = w.a.cfg.Clock.Now()
+	}
+	w.facts.Observe(s)
+}
+
+func unixNano(n int64) time.Time {
+	if n <= 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, n)
+}
+
+// act sets an action going.
+func (w *worker) act(ctx context.Context, a podstate.Action) {
+	w.log.Debug("action", "verb", string(a.Verb), "container", a.Container)
+	switch a.Verb {
+	case podstate.Cancel:
+		if cancel := w.cancels[a.Container]; cancel != nil {
+			cancel()
+		}
+		return
+	case podstate.Forget:
+		w.done = true
+		if err := os.Remove(w.a.cfg.record(w.pod.UID)); err != nil && !os.IsNotExist(err) {
+			w.log.Warn("remove the Pod's record", "error", err)
+		}
+		return
+	}
+	if cancel := w.cancels[a.Container]; cancel != nil {
+		cancel() // a stop that is to be quicker than the one under way
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	w.cancels[a.Container] = cancel
+	do := w.operation(a)
+	w.wg.Go(func() {
+		report := do(ctx)
+		superseded := a.Verb == podstate.Stop && ctx.Err() != nil
+		w.post(func() {
+			if superseded {
+				return
+			}
+			cancel()
+			if a.Container == "" {
+				w.facts.Busy = ""
+			} else {
+				w.facts.Containers[a.Container].Busy = ""
+			}
+			if report != nil {
+				report()
+			}
+		})
+	})
+}
+
+// retry is when to try again something that has failed n times in a row: soon at first, and at most two minutes later.
+func (w *worker) retry(what string) time.Time {
+	n := w.tries[what]
+	w.tries[what] = n + 1
+	return w.a.cfg.Clock.Now().Add(min(500*time.Millisecond<<min(n, 8), 2*time.Minute))
+}
+
+// tellBackoff writes the event of a container that must wait, once for each wait.
+func (w *worker) tellBackoff(names []string) {
+	for _, name := range names {
+		c := w.facts.Containers[name]
+		if w.backingOff[name] == c.Attempt+1 {
+			continue
+		}
+		w.backingOff[name] = c.Attempt + 1
+		w.containerEvent(name, corev1.EventTypeWarning, "BackOff", fmt.Sprintf("Back-off restarting failed container %s in pod %s_%s(%s)",
+			name, w.pod.Name, w.pod.Namespace, w.pod.UID))
+	}
+}
