@@ -263,3 +263,12 @@ func envOr(key, def string) string {
 	}
 	return def
 }
+
+// Args are the flags that make this Config again.
+func (c Config) Args() []string {
+	args := []string{"--root=" + c.Root}
+	for _, s := range settings() {
+		args = append(args, "--"+s.name+"="+s.get(&c))
+	}
+	return args
+}

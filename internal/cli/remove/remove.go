@@ -1,0 +1,108 @@
+// Package remove takes a Carob off a machine: whatever it left, also when its daemon was killed. It finds things by the names that all of
+// them derive from the root, and needs no state to be intact.
+//
+// It may import sys and network.
+package remove
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"carob.dev/carob/internal/config"
+	"carob.dev/carob/internal/health"
+	"carob.dev/carob/internal/network"
+	"carob.dev/carob/internal/sys"
+)
+
+// All kills what still runs in the Carob's cgroups, unmounts what is below its folders, and removes its network, cgroups and files. The
+// daemon must have ended.
+func All(ctx context.Context, cfg config.Config) error {
+	if err := ours(cfg); err != nil {
+		return err
+	}
+	group := "/" + cfg.CgroupRoot()
+	err := errors.Join(
+		sys.CgroupKillAll(group),
+		unmountBelow(cfg.RunDir()), unmountBelow(cfg.Root),
+		network.Uninstall(ctx, network.Config{
+			NFTable: cfg.NFTable(), Dir: cfg.Path("network"), Log: slog.New(slog.DiscardHandler),
+			NodeCIDRs: []netip.Prefix{netip.PrefixFrom(cfg.PodCIDR.Addr(), cfg.NodeCIDRMaskSize)}, PodCIDRs: []netip.Prefix{cfg.PodCIDR},
+		}),
+		sys.CgroupRemove(group),
+	)
+	if err != nil {
+		return err
+	}
+	// The kubeconfig is ours only if it holds what the root's copy holds.
+	own, ownErr := os.ReadFile(cfg.Path("admin.kubeconfig"))
+	if there, err := os.ReadFile(cfg.Kubeconfig); err == nil && ownErr == nil && string(there) == string(own) {
+		if err := os.Remove(cfg.Kubeconfig); err != nil {
+			return err
+		}
+		os.Remove(filepath.Dir(cfg.Kubeconfig)) // only if nothing else is there
+	}
+	return errors.Join(os.RemoveAll(cfg.RunDir()), os.RemoveAll(cfg.Root))
+}
+
+// ours refuses to remove a folder that holds something but no Carob, as after a slip in --root.
+func ours(cfg config.Config) error {
+	entries, err := os.ReadDir(cfg.Root)
+	if errors.Is(err, os.ErrNotExist) || err == nil && len(entries) == 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, mark := range []string{"store", "pki", "carob.log"} {
+		if _, err := os.Stat(cfg.Path(mark)); err == nil {
+			return nil
+		}
+	}
+	return &health.Problem{Code: "NotACarob", Severity: health.Error, What: cfg.Root + " is not a carob's folder", Why: "it holds neither store, pki nor carob.log", Fix: "check --root"}
+}
+
+// unmountBelow takes away every mount at dir or below it, the deepest first. Files under a mount are never removed with it.
+func unmountBelow(dir string) error {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var points []string
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text())
+		if len(fields) > 4 {
+			if p := unescape(fields[4]); p == dir || strings.HasPrefix(p, dir+"/") {
+				points = append(points, p)
+			}
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return err
+	}
+	slices.SortFunc(points, func(a, b string) int { return len(b) - len(a) })
+	var errs []error
+	for _, p := range points {
+		if err := unix.Unmount(p, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) {
+			errs = append(errs, fmt.Errorf("unmount %s: %w", p, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// unescape undoes the kernel's octal escapes of blanks.
+func unescape(s string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
+}
