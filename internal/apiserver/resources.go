@@ -48,6 +48,7 @@ func newResources(cfg *Config, kinds []*api.Kind, all stores, tokens *auth.Token
 	out.add(core, "nodes/proxy", &node.Proxy{Store: all.core("nodes"), Transport: cfg.NodeTransport})
 	out.add(core, "serviceaccounts/token", &serviceaccount.Token{
 		Accounts: all.core("serviceaccounts"), Pods: all.core("pods"), Secrets: all.core("secrets"), Nodes: all.core("nodes"), Tokens: tokens,
+		Clock: cfg.Clock,
 	})
 
 	authorization := schema.GroupVersion{Group: "authorization.k8s.io", Version: "v1"}

@@ -99,6 +99,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	generic.OpenAPIV3Config.Info.Title = "Kubernetes"
 	generic.SkipOpenAPIInstallation = true // see openAPI
 
+	// The delegate answers what is not served here. Custom resources come to stand between the two, and an aggregator before this one.
 	if s.generic, err = generic.Complete(nil).New("carob", genericapiserver.NewEmptyDelegateWithCustomHandler(http.NotFoundHandler())); err != nil {
 		return nil, fmt.Errorf("API server: %w", err)
 	}

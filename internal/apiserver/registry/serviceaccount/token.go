@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/utils/clock"
 
 	"carob.dev/carob/internal/apiserver/auth"
 	"carob.dev/carob/internal/apiserver/registry"
@@ -38,6 +39,7 @@ const (
 type Token struct {
 	Accounts, Pods, Secrets, Nodes *registry.Store
 	Tokens                         *auth.Tokens
+	Clock                          clock.PassiveClock
 }
 
 var (
@@ -73,7 +75,7 @@ func (r *Token) Create(
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
+	now := r.Clock.Now()
 	if err := complete(req, account, now); err != nil {
 		return nil, err
 	}
