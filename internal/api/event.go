@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"strings"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/endpoints/request"
 )
 
 // eventTTL is how many seconds an event is kept: an hour, as on Kubernetes.
@@ -24,10 +26,18 @@ func eventKind() *Kind {
 		New:        func() runtime.Object { return &corev1.Event{} },
 		NewList:    func() runtime.Object { return &corev1.EventList{} },
 
-		Validate: check(func(e *corev1.Event) field.ErrorList { return validateEvent(e, "reportingComponent") }),
-		ValidateUpdate: checkUpdate(func(e, _ *corev1.Event) field.ErrorList {
-			return validateEvent(e, "reportingComponent")
-		}),
+		Validate: func(ctx context.Context, obj runtime.Object) field.ErrorList {
+			if inEventsGroup(ctx) {
+				return validateNewEvent(obj.(*corev1.Event))
+			}
+			return validateEvent(obj.(*corev1.Event), "reportingComponent")
+		},
+		ValidateUpdate: func(ctx context.Context, obj, old runtime.Object) field.ErrorList {
+			if inEventsGroup(ctx) {
+				return validateEventUpdate(obj.(*corev1.Event), old.(*corev1.Event))
+			}
+			return validateEvent(obj.(*corev1.Event), "reportingComponent")
+		},
 		AllowCreateOnUpdate:      true,
 		AllowUnconditionalUpdate: true,
 
@@ -38,13 +48,17 @@ func eventKind() *Kind {
 	}
 }
 
+// inEventsGroup says that a request came through events.k8s.io, which is stricter: both groups share one registry.
+func inEventsGroup(ctx context.Context) bool {
+	info, ok := request.RequestInfoFrom(ctx)
+	return ok && info.APIGroup == eventsv1.GroupName
+}
+
 // eventsEventKind shows the same events in events.k8s.io/v1. Its objects are core/v1's here: the scheme converts them at the edge.
 func eventsEventKind() *Kind {
 	k := eventKind()
 	k.GroupVersionKind = eventsv1.SchemeGroupVersion.WithKind("Event")
 	k.StoredAs = schema.GroupResource{Resource: "events"}
-	k.Validate = check(validateNewEvent)
-	k.ValidateUpdate = checkUpdate(validateEventUpdate)
 	k.FieldLabels = map[string]string{
 		"reason":                    "reason",
 		"regarding.kind":            "involvedObject.kind",

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/endpoints/request"
 	"sigs.k8s.io/yaml"
 )
 
@@ -124,15 +125,16 @@ func TestCreate(t *testing.T) {
 			[]string{"reportingInstance: Required value"}},
 	} {
 		t.Run(tc.kind+"/"+tc.name, func(t *testing.T) {
+			ctx := request.WithRequestInfo(context.Background(), &request.RequestInfo{APIGroup: tc.group})
 			k := kindOf(t, tc.group, tc.kind)
 			obj := object(t, k, tc.object)
 			if k.PrepareForCreate != nil {
-				k.PrepareForCreate(context.Background(), obj)
+				k.PrepareForCreate(ctx, obj)
 			}
 			if tc.want == nil {
 				tc.want = []string{}
 			}
-			if diff := cmp.Diff(tc.want, messages(k.Validate(context.Background(), obj))); diff != "" {
+			if diff := cmp.Diff(tc.want, messages(k.Validate(ctx, obj))); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
@@ -178,6 +180,7 @@ func TestUpdate(t *testing.T) {
 			[]string{`reason: Invalid value: "b": field is immutable`}, 1},
 	} {
 		t.Run(tc.kind+"/"+tc.name, func(t *testing.T) {
+			ctx := request.WithRequestInfo(context.Background(), &request.RequestInfo{APIGroup: tc.group})
 			k := kindOf(t, tc.group, tc.kind)
 			old, obj := object(t, k, tc.old), object(t, k, tc.object)
 			for _, o := range []runtime.Object{old, obj} {
@@ -185,12 +188,12 @@ func TestUpdate(t *testing.T) {
 				o.(metav1.Object).SetGeneration(1)
 			}
 			if k.PrepareForUpdate != nil {
-				k.PrepareForUpdate(context.Background(), obj, old)
+				k.PrepareForUpdate(ctx, obj, old)
 			}
 			if tc.want == nil {
 				tc.want = []string{}
 			}
-			if diff := cmp.Diff(tc.want, messages(k.ValidateUpdate(context.Background(), obj, old))); diff != "" {
+			if diff := cmp.Diff(tc.want, messages(k.ValidateUpdate(ctx, obj, old))); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 			if got := obj.(metav1.Object).GetGeneration(); got != tc.generation {
