@@ -1,0 +1,209 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"carob.dev/carob/internal/cli/admin"
+	"carob.dev/carob/internal/cli/check"
+	"carob.dev/carob/internal/health"
+	"carob.dev/carob/internal/runtime/image"
+	"carob.dev/carob/internal/version"
+)
+
+// startAdmin serves the admin socket. The store's lock makes sure that nobody else of this root listens there, so a socket that is there
+// already is one that a crash left.
+func (c *Carob) startAdmin() error {
+	path := admin.SocketPath(c.cfg)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return err
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		l.Close()
+		return err
+	}
+	srv := &http.Server{Handler: c.adminHandler(), ReadHeaderTimeout: 10 * time.Second}
+	go srv.Serve(l)
+	c.stages.onEnd("admin socket", func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		if err := srv.Shutdown(ctx); err != nil {
+			return srv.Close()
+		}
+		return nil
+	})
+	return nil
+}
+
+func (c *Carob) adminHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) { answer(w, c.status()) })
+	mux.HandleFunc("POST /v1/down", c.serveDown)
+	mux.HandleFunc("GET /v1/images", c.serveImages)
+	mux.HandleFunc("GET /v1/images/export", func(w http.ResponseWriter, r *http.Request) {
+		ref := r.URL.Query().Get("ref")
+		if _, err := c.images.Resolve(r.Context(), ref); err != nil {
+			fail(w, err)
+			return
+		}
+		if err := c.images.Export(r.Context(), w, ref); err != nil {
+			panic(http.ErrAbortHandler) // the client must not take half an archive for a whole one
+		}
+	})
+	mux.HandleFunc("POST /v1/images/import", stream(func(r *http.Request, tell func(string)) error {
+		names, err := c.images.Import(r.Context(), r.Body, nil)
+		for _, n := range names {
+			tell(n)
+		}
+		return err
+	}))
+	mux.HandleFunc("POST /v1/images/pull", stream(func(r *http.Request, tell func(string)) error {
+		img, err := c.images.Pull(r.Context(), r.URL.Query().Get("ref"), image.PullOptions{})
+		if err == nil {
+			tell(img.ID)
+		}
+		return err
+	}))
+	mux.HandleFunc("POST /v1/images/remove", stream(func(r *http.Request, _ func(string)) error {
+		ref := r.URL.Query().Get("ref")
+		if _, err := c.images.Resolve(r.Context(), ref); err != nil {
+			return err
+		}
+		return c.images.RemoveImage(r.Context(), &runtimeapi.ImageSpec{Image: ref})
+	}))
+	return mux
+}
+
+// downRequest asks for the Pods to be stopped, and for the end.
+type downRequest struct {
+	tell  func(string)
+	ended chan<- error
+}
+
+// serveDown stops the Pods while the client watches. The answer ends when the process has nothing left to do but to close its files.
+func (c *Carob) serveDown(w http.ResponseWriter, r *http.Request) {
+	events := newEventWriter(w)
+	ended := make(chan error, 1)
+	c.downOnce.Do(func() {
+		c.downAsked <- downRequest{events.tell, ended}
+	})
+	select {
+	case err := <-ended:
+		events.end(err)
+	case <-r.Context().Done():
+	}
+}
+
+func (c *Carob) serveImages(w http.ResponseWriter, r *http.Request) {
+	list, err := c.images.List(r.Context())
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	out := []admin.Image{}
+	for _, i := range list {
+		out = append(out, admin.Image{ID: i.ID, Tags: i.RepoTags, Digests: i.RepoDigests, SizeBytes: uint64(i.Size)})
+	}
+	answer(w, out)
+}
+
+func (c *Carob) status() admin.Status {
+	v := version.Get()
+	s := admin.Status{
+		Node: c.cfg.NodeName, PID: os.Getpid(), Version: v.Version, Commit: v.Commit, Root: c.cfg.Root, Server: c.serverURL(),
+		Kubeconfig: c.cfg.Kubeconfig, Started: c.stages.began, Steps: c.stages.times(), Problems: []health.Problem{},
+	}
+	select {
+	case <-c.ready:
+		s.Ready = true
+	default:
+	}
+	s.Problems = append(s.Problems, check.Decide(c.cfg, check.Gather(c.cfg, true))...)
+	return s
+}
+
+func answer(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(v)
+}
+
+func fail(w http.ResponseWriter, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusInternalServerError)
+	json.NewEncoder(w).Encode(problem(err))
+}
+
+// problem gives every error the form that the client prints.
+func problem(err error) *health.Problem {
+	if p, ok := health.As(err); ok {
+		return p
+	}
+	code := "Failed"
+	switch {
+	case errors.Is(err, image.ErrNotFound):
+		code = "ImageNotFound"
+	case errors.Is(err, image.ErrUnauthorized):
+		code = "ImageUnauthorized"
+	case errors.Is(err, image.ErrUnavailable):
+		code = "RegistryUnavailable"
+	case errors.Is(err, image.ErrCorrupt):
+		code = "ImageCorrupt"
+	case errors.Is(err, image.ErrInvalid):
+		code = "InvalidImageName"
+	}
+	return &health.Problem{Code: code, Severity: health.Error, What: err.Error()}
+}
+
+// eventWriter writes an answer line by line, each sent at once.
+type eventWriter struct {
+	mu    sync.Mutex // guards enc
+	enc   *json.Encoder
+	flush func() error
+}
+
+func newEventWriter(w http.ResponseWriter) *eventWriter {
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	w.WriteHeader(http.StatusOK)
+	rc := http.NewResponseController(w)
+	rc.Flush()
+	return &eventWriter{enc: json.NewEncoder(w), flush: rc.Flush}
+}
+
+func (e *eventWriter) tell(s string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.enc.Encode(admin.Event{Message: s})
+	e.flush()
+}
+
+func (e *eventWriter) end(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err != nil {
+		e.enc.Encode(admin.Event{Error: problem(err)})
+	} else {
+		e.enc.Encode(admin.Event{Done: true})
+	}
+	e.flush()
+}
+
+func stream(f func(*http.Request, func(string)) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		http.NewResponseController(w).EnableFullDuplex()
+		e := newEventWriter(w)
+		err := f(r, e.tell)
+		e.end(err)
+	}
+}

@@ -1,0 +1,113 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/client-go/kubernetes"
+	cri "k8s.io/cri-api/pkg/apis"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"carob.dev/carob/internal/agent"
+	"carob.dev/carob/internal/agent/processes"
+	"carob.dev/carob/internal/apiserver/inproc"
+	"carob.dev/carob/internal/sys"
+)
+
+// apiIdentity is who the API server is to agents.
+var apiIdentity = &user.DefaultInfo{Name: "system:kube-apiserver", Groups: []string{"system:masters"}}
+
+// startAgent runs the node. Its server takes connections from this process alone.
+func (c *Carob) startAgent(context.Context) error {
+	client, err := kubernetes.NewForConfig(c.api.ClientConfig("system:node:"+c.cfg.NodeName, "system:nodes"))
+	if err != nil {
+		return err
+	}
+	c.agent, err = agent.New(agent.Config{
+		NodeName: c.cfg.NodeName, Client: client, Informers: c.shared, Runtime: c.runtime, Images: c.images, Streaming: c.runtime.Streaming(),
+		Root: c.cfg.Root, RunDir: c.cfg.RunDir(), MaxPods: c.cfg.MaxPods, PodCIDR: nodeCIDR(c.cfg), NodeIPs: c.node,
+		CgroupRoot: c.cfg.CgroupRoot(), Recorder: c.recorder("kubelet"), Log: c.opt.Log.With("part", "agent"),
+	})
+	if err != nil {
+		return err
+	}
+	c.agentFrom = c.stages.count()
+	c.stages.run("node agent", c.agent.Run)
+	mux := http.NewServeMux()
+	mux.Handle("/", c.agent.Handler())
+	mux.HandleFunc("GET /carob/processes", c.serveProcesses)
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ConnContext: inproc.ConnContext}
+	go srv.Serve(c.agentListener)
+	c.stages.onEnd("agent's server", srv.Close)
+	return nil
+}
+
+func (c *Carob) serveProcesses(w http.ResponseWriter, r *http.Request) {
+	sandboxes, err := sandboxes(r.Context(), c.runtime)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	prefix := "/" + c.cfg.CgroupRoot() + "/"
+	procs, err := sys.Processes(func(cgroups []string) bool {
+		for _, g := range cgroups {
+			if strings.HasPrefix(g, prefix) {
+				return true
+			}
+		}
+		return false
+	})
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	host := map[string]string{}
+	for _, kind := range []string{"cgroup", "ipc", "mnt", "net", "pid", "user", "uts"} {
+		if id, err := os.Readlink("/proc/self/ns/" + kind); err == nil {
+			host[kind] = id
+		}
+	}
+	answer(w, processes.Build(c.cfg.NodeName, sandboxes, procs, host))
+}
+
+// sandboxes asks the runtime for what lives, with the pids that runtimes tell in their verbose answers.
+func sandboxes(ctx context.Context, r cri.RuntimeService) ([]processes.Sandbox, error) {
+	list, err := r.ListPodSandbox(ctx, &runtimeapi.PodSandboxFilter{State: &runtimeapi.PodSandboxStateValue{State: runtimeapi.PodSandboxState_SANDBOX_READY}})
+	if err != nil {
+		return nil, fmt.Errorf("list sandboxes: %w", err)
+	}
+	containers, err := r.ListContainers(ctx, &runtimeapi.ContainerFilter{State: &runtimeapi.ContainerStateValue{State: runtimeapi.ContainerState_CONTAINER_RUNNING}})
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	var out []processes.Sandbox
+	for _, sb := range list {
+		s := processes.Sandbox{UID: sb.Metadata.GetUid(), Namespace: sb.Metadata.GetNamespace(), Name: sb.Metadata.GetName(), Containers: map[string]string{}}
+		if st, err := r.PodSandboxStatus(ctx, sb.Id, true); err == nil {
+			s.PausePID = pidOf(st.Info)
+		}
+		for _, c := range containers {
+			if c.PodSandboxId == sb.Id {
+				s.Containers[c.Id] = c.Metadata.GetName()
+			}
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+func pidOf(info map[string]string) int {
+	var v struct{ PID int }
+	if json.Unmarshal([]byte(info["info"]), &v) == nil && v.PID != 0 {
+		return v.PID
+	}
+	pid, _ := strconv.Atoi(info["pid"])
+	return pid
+}

@@ -1,0 +1,200 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/netip"
+	"path/filepath"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/record"
+
+	"carob.dev/carob/internal/apiserver"
+	"carob.dev/carob/internal/apiserver/inproc"
+	"carob.dev/carob/internal/controller"
+	"carob.dev/carob/internal/network"
+	"carob.dev/carob/internal/runtime"
+	"carob.dev/carob/internal/runtime/image"
+	"carob.dev/carob/internal/scheduler"
+)
+
+func parent(path string) string { return filepath.Dir(path) }
+
+// openRuntime brings up what Pods are made of. The image store asks the runtime which images are in use, so the runtime comes last.
+func (c *Carob) openRuntime(ctx context.Context) (err error) {
+	c.images, err = image.Open(ctx, image.Config{
+		Dir: c.cfg.Path("images"), RegistryConfigDir: c.cfg.RegistryConfigDir, Log: c.opt.Log.With("part", "images"),
+		InUse: func(id string) bool { return c.runtime != nil && imageInUse(ctx, c.runtime, id) },
+	})
+	if err != nil {
+		return err
+	}
+	c.stages.onEnd("images", func() error { return closeQuietly(c.images) })
+	if c.network, err = network.New(ctx, c.networkConfig()); err != nil {
+		return err
+	}
+	c.stages.onEnd("network", c.network.Close)
+	c.runtime, err = runtime.New(ctx, runtime.Config{
+		Root: c.cfg.Root, RunDir: c.cfg.RunDir(), CgroupRoot: c.cfg.CgroupRoot(), Images: c.images, Network: c.network,
+		OCIRuntimes: c.cfg.OCIRuntimes, Log: c.opt.Log.With("part", "runtime"),
+	})
+	if err != nil {
+		return err
+	}
+	c.stages.onEnd("runtime", func() error { return c.runtime.Close(context.Background()) })
+	return nil
+}
+
+func imageInUse(ctx context.Context, r *runtime.Runtime, id string) bool {
+	list, err := r.ListContainers(ctx, nil)
+	if err != nil {
+		return true
+	}
+	for _, c := range list {
+		if c.ImageRef == id || c.ImageId == id || c.GetImage().GetImage() == id {
+			return true
+		}
+	}
+	return false
+}
+
+func closeQuietly(v any) error {
+	switch v := v.(type) {
+	case io.Closer:
+		return v.Close()
+	case interface{ Close(context.Context) error }:
+		return v.Close(context.Background())
+	}
+	return nil
+}
+
+// startAPI serves the API. The agent's server is reached over an in-memory listener.
+func (c *Carob) startAPI(ctx context.Context) (err error) {
+	c.agentListener = inproc.NewListener()
+	c.api, err = apiserver.New(ctx, apiserver.Config{
+		Store: c.store, PKI: c.pki, Bind: c.cfg.APIBind, Advertise: []netip.Addr{c.node[0]}, ServiceCIDR: c.cfg.ServiceCIDR,
+		NodeTransport: nodeTransport(c.cfg.NodeName, c.agentListener.Transport(apiIdentity, false)),
+		Log:           c.opt.Log.With("part", "apiserver"),
+	})
+	if err != nil {
+		return err
+	}
+	c.stages.run("API server", c.api.Run)
+	select {
+	case <-c.api.Ready():
+		return nil
+	case err := <-c.stages.failed:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// startControllers shares one set of informers among the controllers, the scheduler and this package.
+func (c *Carob) startControllers(ctx context.Context) error {
+	admin, err := kubernetes.NewForConfig(c.api.ClientConfig("system:carob", "system:masters"))
+	if err != nil {
+		return err
+	}
+	c.kube = admin
+	informerClient, err := kubernetes.NewForConfig(c.api.ClientConfig("system:kube-controller-manager"))
+	if err != nil {
+		return err
+	}
+	c.shared = informers.NewSharedInformerFactoryWithOptions(informerClient, 0, informers.WithTransform(dropManagedFields))
+	account := func(name string) *rest.Config {
+		return c.api.ClientConfig("system:serviceaccount:kube-system:"+name, "system:serviceaccounts", "system:serviceaccounts:kube-system")
+	}
+	if c.recorder, err = c.recorders(); err != nil {
+		return err
+	}
+	all, err := controller.All(controller.Config{
+		ClientFor:   func(name string) (kubernetes.Interface, error) { return kubernetes.NewForConfig(account(name)) },
+		MetadataFor: func(name string) (metadata.Interface, error) { return metadata.NewForConfig(account(name)) },
+		Discovery:   admin.Discovery(), Informers: c.shared, RecorderFor: c.recorder, RootCA: c.pki.CA(), Log: c.opt.Log.With("part", "controllers"),
+	})
+	if err != nil {
+		return err
+	}
+	schedulerClient, err := kubernetes.NewForConfig(c.api.ClientConfig("system:kube-scheduler"))
+	if err != nil {
+		return err
+	}
+	sched, err := scheduler.New(scheduler.Config{
+		Client: schedulerClient, Informers: c.shared, Recorder: c.recorder("default-scheduler"), Log: c.opt.Log.With("part", "scheduler"),
+	})
+	if err != nil {
+		return err
+	}
+	c.shared.Core().V1().Nodes().Informer()
+	c.shared.Core().V1().ServiceAccounts().Informer()
+	informerCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	c.shared.Start(informerCtx.Done())
+	c.stages.onEnd("informers", func() error { cancel(); c.shared.Shutdown(); return nil })
+	for _, r := range all {
+		c.stages.run(r.Name(), r.Run)
+	}
+	c.stages.run("scheduler", sched.Run)
+	return nil
+}
+
+// dropManagedFields keeps what no controller reads out of memory.
+func dropManagedFields(o any) (any, error) {
+	if a, err := meta.Accessor(o); err == nil {
+		a.SetManagedFields(nil)
+	}
+	return o, nil
+}
+
+// recorders write events under each component's own name, through one broadcaster that drops events rather than hold anybody up.
+func (c *Carob) recorders() (func(string) record.EventRecorder, error) {
+	client, err := kubernetes.NewForConfig(c.api.ClientConfig("system:carob-events", "system:masters"))
+	if err != nil {
+		return nil, err
+	}
+	b := record.NewBroadcaster()
+	sink := b.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: client.CoreV1().Events("")})
+	c.stages.onEnd("events", func() error { sink.Stop(); b.Shutdown(); return nil })
+	return func(component string) record.EventRecorder {
+		source := corev1.EventSource{Component: component}
+		if component == "kubelet" {
+			source.Host = c.cfg.NodeName
+		}
+		return b.NewRecorder(scheme.Scheme, source)
+	}, nil
+}
+
+// waitFor returns once an object that the informer holds fits.
+func (c *Carob) waitFor(ctx context.Context, informer cache.SharedIndexInformer, fits func(any) bool) error {
+	found := make(chan struct{}, 1)
+	look := func(o any) {
+		if fits(o) {
+			select {
+			case found <- struct{}{}:
+			default:
+			}
+		}
+	}
+	h, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: look, UpdateFunc: func(_, o any) { look(o) }})
+	if err != nil {
+		return err
+	}
+	defer informer.RemoveEventHandler(h)
+	select {
+	case <-found:
+		return nil
+	case err := <-c.stages.failed:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("waited in vain: %w", ctx.Err())
+	}
+}
