@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -199,11 +200,14 @@ func (e *eventWriter) end(err error) {
 	e.flush()
 }
 
+// stream answers with what f tells while it works. The request's body is read to its end before the answer begins, as HTTP/1 wants it.
 func stream(f func(*http.Request, func(string)) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		http.NewResponseController(w).EnableFullDuplex()
-		e := newEventWriter(w)
-		err := f(r, e.tell)
-		e.end(err)
+		begin := sync.OnceValue(func() *eventWriter {
+			io.Copy(io.Discard, r.Body)
+			return newEventWriter(w)
+		})
+		err := f(r, func(s string) { begin().tell(s) })
+		begin().end(err)
 	}
 }

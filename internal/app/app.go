@@ -135,10 +135,10 @@ func (c *Carob) start(ctx context.Context) error {
 	if err := st.step("start controllers and scheduler", func() error { return c.startControllers(ctx) }); err != nil {
 		return err
 	}
-	if err := st.step("start the node agent", func() error { return c.startAgent(ctx) }); err != nil {
+	if err := st.step("listen for commands", c.startAdmin); err != nil {
 		return err
 	}
-	if err := st.step("listen for commands", c.startAdmin); err != nil {
+	if err := st.step("start the node agent", func() error { return c.startAgent(ctx) }); err != nil {
 		return err
 	}
 	return st.step("wait for the node and the service account", func() error { return c.waitUsable(ctx) })

@@ -66,7 +66,7 @@ func walk(n *Node, prefix, below string, o PrintOptions, rows *[]line) {
 func describe(n *Node, o PrintOptions) line {
 	switch n.Type {
 	case "pause":
-		return line{name: "pause", detail: fmt.Sprintf("pid %d, %s, holds %s", n.Process.PID, size(n.Process.RSSBytes), strings.Join(n.Process.Shares, " "))}
+		return line{name: "pause", detail: fmt.Sprintf("pid %d, %s, holds %s", n.Process.PID, size(n.Process.RSSBytes), strings.Join(telling(n.Process.Shares), " "))}
 	case "container":
 		c := n.Container
 		l := line{name: n.Name, ready: yesNo(c.Ready), reason: title(c.State), detail: c.Image}
@@ -80,7 +80,7 @@ func describe(n *Node, o PrintOptions) line {
 			l.detail += fmt.Sprintf(", %d restarts", c.Restarts)
 		}
 		if len(c.Shares) > 0 {
-			l.detail += ", shares " + strings.Join(withoutUser(c.Shares), " ")
+			l.detail += ", shares " + strings.Join(telling(c.Shares), " ")
 		}
 		if len(c.Mounts) > 0 {
 			l.detail += ", mounts " + strings.Join(c.Mounts, " ")
@@ -118,9 +118,10 @@ func describe(n *Node, o PrintOptions) line {
 	return l
 }
 
-// withoutUser leaves out the namespaces that all processes of a machine mostly share and that say nothing about the Pod.
-func withoutUser(list []string) []string {
-	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return s == "user" })
+// telling leaves out the namespaces that say nothing about the Pod: those that all processes of a machine mostly share, and pause's own
+// empty root.
+func telling(list []string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return s == "user" || s == "cgroup" || s == "mnt" })
 }
 
 func yesNo(b bool) string {
