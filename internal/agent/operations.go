@@ -279,6 +279,9 @@ func (w *worker) remove() func(context.Context) func() {
 		return func() {
 			if err == nil {
 				w.facts.Removed, w.facts.Discard = true, nil
+				if sb := w.facts.Sandbox; sb != nil {
+					sb.Ready, sb.Stopped = false, true
+				}
 			} else if ctx.Err() == nil {
 				w.event(corev1.EventTypeWarning, "FailedKillPod", "error killing pod: "+text(err))
 				w.trouble("remove", err)

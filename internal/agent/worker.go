@@ -260,6 +260,9 @@ func (w *worker) adopt(known []*runtimeapi.PodSandboxStatusResponse) {
 		w.observe(mine.GetStatus(), mine.GetContainersStatuses())
 		for _, c := range mine.GetContainersStatuses() {
 			present[c.GetId()] = true
+			if c.GetState() == runtimeapi.ContainerState_CONTAINER_RUNNING && c.GetLogPath() != "" {
+				w.a.rotator.Add(c.GetId(), c.GetLogPath())
+			}
 		}
 	}
 	for name, c := range f.Containers {
@@ -284,6 +287,9 @@ func sandboxIPs(s *runtimeapi.PodSandboxStatus) []string {
 // observe takes over what the runtime says of a sandbox and its containers.
 func (w *worker) observe(sb *runtimeapi.PodSandboxStatus, containers []*runtimeapi.ContainerStatus) {
 	f := w.facts
+	if f.Busy == podstate.Remove {
+		return // whatever it was, it is going
+	}
 	if f.Sandbox != nil && sb.GetId() == f.Sandbox.ID && f.Sandbox.Ready && sb.GetState() == runtimeapi.PodSandboxState_SANDBOX_NOTREADY {
 		f.Sandbox.Ready = false
 		if !podstate.Ending(w.pod, f) {
