@@ -118,10 +118,13 @@ func TestEventsOfBothGroups(t *testing.T) {
 	if l := must[*eventsv1.EventList](t)(young.List(ctx, metav1.ListOptions{FieldSelector: "regarding.name=p"})); len(l.Items) != 2 {
 		t.Errorf("%d by the young selector", len(l.Items))
 	}
-	if _, err := young.Patch(ctx, "b", types.MergePatchType, []byte(`{"note":"changed"}`), metav1.PatchOptions{}); err != nil {
+	if _, err := young.Patch(ctx, "b", types.MergePatchType, []byte(`{"note":"changed"}`), metav1.PatchOptions{}); !apierrors.IsInvalid(err) {
+		t.Errorf("a note is immutable in events.k8s.io, got %v", err)
+	}
+	if _, err := young.Patch(ctx, "b", types.MergePatchType, []byte(`{"metadata":{"labels":{"k":"v"}}}`), metav1.PatchOptions{}); err != nil {
 		t.Error(err)
 	}
-	if e := must[*corev1.Event](t)(old.Get(ctx, "b", metav1.GetOptions{})); e.Message != "changed" {
+	if e := must[*corev1.Event](t)(old.Get(ctx, "b", metav1.GetOptions{})); e.Labels["k"] != "v" {
 		t.Errorf("%+v", e)
 	}
 }
