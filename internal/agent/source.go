@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"strings"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -9,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
@@ -169,6 +171,10 @@ func get[T metav1.Object](f *followed, key objectKey, live func() (T, error)) (T
 	}
 	// What the watch does not have yet may be there all the same: the object may be newer than the watch.
 	obj, err := live()
+	if apierrors.IsNotFound(err) {
+		// In Kubernetes' words: users read this in events.
+		err = apierrors.NewNotFound(schema.GroupResource{Resource: strings.ToLower(key.kind)}, key.name)
+	}
 	if e != nil {
 		f.mu.Lock()
 		defer f.mu.Unlock()

@@ -361,15 +361,15 @@ func (w *worker) act(ctx context.Context, a podstate.Action) {
 			if superseded {
 				return
 			}
-			cancel()
 			if a.Container == "" {
 				w.facts.Busy = ""
 			} else {
 				w.facts.Containers[a.Container].Busy = ""
 			}
 			if report != nil {
-				report()
+				report() // it looks at the context: whether it was broken off
 			}
+			cancel()
 		})
 	})
 }
