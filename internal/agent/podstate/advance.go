@@ -29,11 +29,14 @@ func (f *Facts) Advance(pod *corev1.Pod, now time.Time) {
 		}
 		return
 	}
-	if sb := f.Sandbox; sb != nil && sb.Stopped && !f.anyRunning() {
+	if sb := f.Sandbox; sb != nil && sb.Stopped && !f.anyInstance() {
 		f.renew(pod)
 	}
 	if f.Sandbox == nil || !f.Sandbox.Ready {
 		return
+	}
+	if !f.Initialized {
+		f.Initialized = initialized(pod, f)
 	}
 	for _, spec := range containersOf(pod) {
 		c := f.Containers[spec.Name]
@@ -45,9 +48,6 @@ func (f *Facts) Advance(pod *corev1.Pod, now time.Time) {
 			f.reset(c)
 		}
 	}
-	if !f.Initialized {
-		f.Initialized = initialized(pod, f)
-	}
 }
 
 // deadline is when the Pod has been active for as long as it may.
@@ -56,6 +56,16 @@ func (f *Facts) deadline(pod *corev1.Pod) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	return f.StartTime.Add(time.Duration(*pod.Spec.ActiveDeadlineSeconds) * time.Second), true
+}
+
+// anyInstance says whether some container has, or may be about to have, a process.
+func (f *Facts) anyInstance() bool {
+	for _, c := range f.Containers {
+		if c.running() || c.Busy != "" && c.Busy != Pull {
+			return true
+		}
+	}
+	return false
 }
 
 func (f *Facts) anyRunning() bool {

@@ -124,6 +124,11 @@ func (d *decider) run() {
 		if !sb.Stopped {
 			d.try(StopSandbox)
 		}
+		for _, spec := range containersOf(d.pod) {
+			if c := d.f.Containers[spec.Name]; c.Busy != Pull {
+				d.cancel(spec, c)
+			}
+		}
 		return
 	}
 	specs := containersOf(d.pod)
