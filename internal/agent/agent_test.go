@@ -331,3 +331,29 @@ func TestServerLogs(t *testing.T) {
 		t.Errorf("a container that is not there: %d %s", w.Code, w.Body)
 	}
 }
+
+func TestStatusThatOthersChangeIsPutRight(t *testing.T) {
+	b := newBench(t)
+	b.create(pod("p", corev1.RestartPolicyAlways, "a"))
+	b.untilPod("p", "runs", running(1))
+	b.until("writing is over", func() bool { v, ok := b.agent.View("ns", "p", ""); return ok && v.Status.Phase == corev1.PodRunning })
+	p := b.get("p")
+	p.ResourceVersion = "1000"
+	for i := range p.Status.Conditions {
+		if p.Status.Conditions[i].Type == corev1.PodReady {
+			p.Status.Conditions[i].Status = corev1.ConditionFalse
+		}
+	}
+	p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{Type: "example.com/foreign", Status: corev1.ConditionTrue})
+	if _, err := b.client.CoreV1().Pods("ns").UpdateStatus(t.Context(), p, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	b.untilPod("p", "is ready again", func(p *corev1.Pod) bool {
+		ready, foreign := false, false
+		for _, c := range p.Status.Conditions {
+			ready = ready || c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+			foreign = foreign || c.Type == "example.com/foreign"
+		}
+		return ready && foreign
+	})
+}

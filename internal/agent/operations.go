@@ -128,7 +128,7 @@ func podCgroup(pod *corev1.Pod) sys.Resources {
 
 // sandboxConfig is that of the Pod's sandbox with the attempt.
 func (a *Agent) sandboxConfig(pod *corev1.Pod, attempt uint32) (*runtimeapi.PodSandboxConfig, string) {
-	dns, note := dnsOf(a, pod)
+	dns, note := a.dns(pod)
 	return criconf.Sandbox(criconf.SandboxInput{Pod: pod, Attempt: attempt, CgroupParent: criconf.CgroupParent(a.cfg.CgroupRoot, pod),
 		LogDirectory: filepath.Join(a.cfg.logsDir(), criconf.LogDirectory(pod)), ClusterDomain: a.cfg.ClusterDomain, DNS: dns}), note
 }

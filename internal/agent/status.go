@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -23,6 +24,8 @@ type statusWriter struct {
 	// foreign are the conditions of others, as last seen.
 	foreign []corev1.PodCondition
 	writing bool
+	// version is the resourceVersion that sent belongs to.
+	version uint64
 	retryAt time.Time
 	tries   int
 }
@@ -44,11 +47,24 @@ func splitConditions(s *corev1.PodStatus) (own *corev1.PodStatus, foreign []core
 
 func (s *statusWriter) init(pod *corev1.Pod) {
 	s.sent, s.foreign = splitConditions(&pod.Status)
-	s.last = s.sent
+	s.last, s.version = s.sent, versionOf(pod)
 }
 
-// seen takes over what others have written.
-func (s *statusWriter) seen(pod *corev1.Pod) { _, s.foreign = splitConditions(&pod.Status) }
+// versionOf is the Pod's resourceVersion as a number, by which later ones are told from earlier ones; 0 if it is none.
+func versionOf(pod *corev1.Pod) uint64 {
+	n, _ := strconv.ParseUint(pod.ResourceVersion, 10, 64)
+	return n
+}
+
+// seen takes over what others have written, unless it is older than what has been written here. So a status that somebody else changes
+// (a node that was thought lost) is put right.
+func (s *statusWriter) seen(pod *corev1.Pod) {
+	own, foreign := splitConditions(&pod.Status)
+	s.foreign = foreign
+	if v := versionOf(pod); !s.writing && v > s.version {
+		s.sent, s.version = own, v
+	}
+}
 
 // base is the status that the next one builds on.
 func (s *statusWriter) base(pod *corev1.Pod) *corev1.PodStatus {
@@ -79,12 +95,13 @@ func (w *worker) writeStatus(ctx context.Context, status corev1.PodStatus) {
 	s.writing = true
 	pod, a, want := w.pod, w.a, s.last
 	w.wg.Go(func() {
-		_, err := a.cfg.Client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+		written, err := a.cfg.Client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
 		w.post(func() {
 			s.writing = false
 			switch {
 			case err == nil:
-				s.sent, s.retryAt, s.tries = want, time.Time{}, 0
+				s.sent, s.version, s.retryAt, s.tries = want, versionOf(written), time.Time{}, 0
+				s.seen(w.pod)
 			case apierrors.IsNotFound(err) || apierrors.IsConflict(err):
 				// The Pod is gone, or another has its name: the informer will say so. If not, it is tried again.
 				s.retryAt = a.cfg.Clock.Now().Add(time.Second)
