@@ -128,12 +128,12 @@ func answer(l net.Listener) {
 
 // ask connects and returns what serve answers.
 func ask(addr netip.AddrPort) (string, error) {
-	c, err := net.DialTimeout("tcp", addr.String(), time.Second)
+	c, err := net.DialTimeout("tcp", addr.String(), 5*time.Second)
 	if err != nil {
 		return "", err
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(time.Second))
+	c.SetDeadline(time.Now().Add(5 * time.Second))
 	b, err := io.ReadAll(c)
 	return string(b), err
 }
