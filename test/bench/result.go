@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// measurement is one that can be run by its name.
+type measurement struct {
+	name, what string
+	run        func(context.Context, *bench) ([]Result, error)
+}
+
+// Result is one line of the table.
+type Result struct {
+	Measurement string  `json:"measurement"`
+	What        string  `json:"what"`
+	Unit        string  `json:"unit"`
+	Median      float64 `json:"median"`
+	Least       float64 `json:"least"`
+	Most        float64 `json:"most"`
+	Runs        int     `json:"runs"`
+	// Budget is what the median must not exceed, or with AtLeast must reach; 0 for none.
+	Budget  float64 `json:"budget,omitempty"`
+	AtLeast bool    `json:"atLeast,omitempty"`
+}
+
+func (r Result) pass() bool {
+	if r.AtLeast {
+		return r.Median >= r.Budget
+	}
+	return r.Median <= r.Budget
+}
+
+func (r Result) number(v float64) string {
+	switch {
+	case v >= 100:
+		return fmt.Sprintf("%.0f %s", v, r.Unit)
+	case v >= 10:
+		return fmt.Sprintf("%.1f %s", v, r.Unit)
+	}
+	return fmt.Sprintf("%.2f %s", v, r.Unit)
+}
+
+func (r Result) line() string {
+	return fmt.Sprintf("%s: %s (%s to %s)", r.What, r.number(r.Median), r.number(r.Least), r.number(r.Most))
+}
+
+// summary is the result of several values of the same thing.
+func summary(what, unit string, budget float64, values ...float64) Result {
+	slices.Sort(values)
+	r := Result{What: what, Unit: unit, Budget: budget, Runs: len(values)}
+	if len(values) == 0 {
+		return r
+	}
+	r.Least, r.Most, r.Median = values[0], values[len(values)-1], values[len(values)/2]
+	if n := len(values); n%2 == 0 {
+		r.Median = (values[n/2-1] + values[n/2]) / 2
+	}
+	return r
+}
+
+// millis is the result of several durations.
+func millis(what string, budget float64, values []time.Duration) Result {
+	var list []float64
+	for _, v := range values {
+		list = append(list, float64(v)/float64(time.Millisecond))
+	}
+	return summary(what, "ms", budget, list...)
+}
+
+// measurements are all there are, in the order in which they run best: each uses the Carob that the one before left.
+var measurements = []measurement{
+	{"binary", "size of the program", binarySize},
+	{"floor", "the kernel's own work: a process in new namespaces with a veth", kernelFloor},
+	{"crun", "the OCI runtime alone", crunAlone},
+	{"fsync", "the disk's own time to make 4 KiB durable", fsyncTime},
+	{"start", "cold start until usable", coldStart},
+	{"restart", "start on existing state", restart},
+	{"memory", "memory of a fresh, idle Carob", memoryFresh},
+	{"cpu", "idle processor time without Pods, over 60 s", cpuEmpty},
+	{"disk", "idle disk writes, over 120 s", diskWrites},
+	{"create", "create to Running of one Pod over the API", createPod},
+	{"trace", "where the time of a create goes, stage by stage", traceCreate},
+	{"delete", "delete of a Pod that obeys SIGTERM until it is gone", deletePod},
+	{"configmap", "durable creates, 1 and 16 writers", configMaps},
+	{"replicas30", "a Deployment of 30 replicas until all are Ready", replicas(30, 1500, 3)},
+	{"replicas100", "a Deployment of 100 replicas until all are Ready", replicas(100, 5000, 1)},
+	{"pods30", "with 30 Pods: memory, per-Pod overhead, idle processor time", thirtyPods},
+	{"kubectl", "memory after kubectl has explained and applied", memoryKubectl},
+}
