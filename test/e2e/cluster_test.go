@@ -14,7 +14,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -83,7 +82,6 @@ func (c *cluster) startRegistry(t testing.TB, addr, as string, more ...string) {
 	t.Helper()
 	cmd := c.host.Command(registryBinary, append([]string{"-addr", addr, "-as", as, "-images", imageFolder, "-hosts", c.certs()}, more...)...)
 	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +143,7 @@ func (c *cluster) uninstall(t testing.TB) {
 		t.Errorf("left after carob down:\n%s", strings.Join(left, "\n"))
 	}
 	log, _ := os.ReadFile(filepath.Join(c.host.Root, "carob.log"))
-	os.WriteFile(filepath.Join(os.TempDir(), fmt.Sprintf("carob-%d.log", c.host.HolderPID())), log, 0o600)
+	os.WriteFile(c.savedLog(), log, 0o600)
 	if out, err := c.carob("uninstall", "--root", c.host.Root, "--kubeconfig", c.kubeconfig); err != nil {
 		t.Errorf("carob uninstall: %v\n%s", err, out)
 	}
@@ -185,12 +183,32 @@ func (c *cluster) showLog() {
 	}
 	log, _ := os.ReadFile(filepath.Join(c.host.Root, "carob.log"))
 	if len(log) == 0 {
-		log, _ = os.ReadFile(filepath.Join(os.TempDir(), fmt.Sprintf("carob-%d.log", c.host.HolderPID())))
+		log, _ = os.ReadFile(c.savedLog())
 	}
 	if len(log) > 8000 {
 		log = log[len(log)-8000:]
 	}
 	fmt.Printf("the end of carob.log:\n%s\n", log)
+}
+
+// savedLog outlives the root.
+func (c *cluster) savedLog() string { return filepath.Join(os.TempDir(), fmt.Sprintf("carob-%d.log", c.host.HolderPID())) }
+
+// checkLog looks for signs of a loop that turns without end, and of a panic.
+func (c *cluster) checkLog(t testing.TB) {
+	t.Helper()
+	log, err := os.ReadFile(c.savedLog())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sign := range []string{"too many queued events", "panic", "goroutine "} {
+		for line := range strings.Lines(string(log)) {
+			if strings.Contains(line, sign) && !strings.Contains(line, "panicked: false") {
+				t.Errorf("carob.log has %d lines with %q, the first is:\n%s", strings.Count(string(log), sign), sign, line)
+				break
+			}
+		}
+	}
 }
 
 // client talks to the API server from outside the host. It only waits and counts: what is tried goes through kubectl.

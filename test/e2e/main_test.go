@@ -31,6 +31,7 @@ func runAll(m *testing.M) (code int) {
 	if ok {
 		code = m.Run()
 		report("DownAndUninstall", tb.run(func() { shared.uninstall(tb) }))
+		report("LogHasNoStorm", tb.run(func() { shared.checkLog(tb) }))
 	}
 	if os.Getenv("CAROB_E2E_KEEP_LOG") != "" || code != 0 || tb.failed {
 		shared.showLog()

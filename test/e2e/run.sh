@@ -38,6 +38,9 @@ clean() {
       kill -9 "$pid" 2>/dev/null || true
     done
   done
+  rm -rf build/e2e-logs
+  mkdir -p build/e2e-logs
+  cp "$TMPDIR"/carob-*.log build/e2e-logs 2>/dev/null || true
   rm -rf "$TMPDIR"
 }
 trap clean EXIT
