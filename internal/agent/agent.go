@@ -50,8 +50,12 @@ type Agent struct {
 
 	wg sync.WaitGroup
 
-	mu      sync.Mutex // guards workers
+	nodes corelisters.NodeLister
+
+	mu      sync.Mutex // guards workers and resting
 	workers map[types.UID]*worker
+	// resting says that all Pods are being put to rest, new ones too.
+	resting bool
 }
 
 // New returns an Agent. It reads what the machine has, and touches nothing.
@@ -76,6 +80,7 @@ func New(cfg Config) (*Agent, error) {
 		factory = a.own
 	}
 	a.services = factory.Core().V1().Services().Lister()
+	a.nodes = factory.Core().V1().Nodes().Lister()
 	a.handler = server.New(server.Config{Pods: a, Runtime: cfg.Runtime, Streaming: cfg.Streaming, LogsDir: cfg.logsDir(), NodeName: cfg.NodeName,
 		CgroupRoot: cfg.CgroupRoot, Root: cfg.Root, Machine: machine, Images: cfg.Images, Log: cfg.Log, Clock: cfg.Clock})
 	return a, nil
@@ -232,6 +237,12 @@ func (a *Agent) start(ctx context.Context, pod *corev1.Pod, f *podstate.Facts, k
 		return w
 	}
 	w := newWorker(a, pod, f)
+	if f == nil && pod.Status.StartTime == nil && pod.DeletionTimestamp == nil {
+		a.judge(w)
+	}
+	if a.resting {
+		w.rest()
+	}
 	if check {
 		w.adopt(known)
 	}

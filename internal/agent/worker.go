@@ -42,6 +42,13 @@ type worker struct {
 	volumes    volumeWork
 	timer      clock.Timer
 	done       bool
+	// rejected says that the node did not take the Pod. It is fixed when the worker is made.
+	rejected bool
+	// rested is closed once the Pod rests, if it was asked to.
+	rested chan struct{}
+	// namespace and name never change; ended is closed when run returns.
+	namespace, name string
+	ended           chan struct{}
 	// view is what the server may see.
 	view atomic.Pointer[server.View]
 
@@ -65,7 +72,8 @@ type inbox struct {
 
 func newWorker(a *Agent, pod *corev1.Pod, f *podstate.Facts) *worker {
 	now := a.cfg.Clock.Now()
-	w := &worker{a: a, log: a.cfg.Log.With("pod", pod.Namespace+"/"+pod.Name, "uid", pod.UID), pod: pod, facts: f, images: map[string]pull.Result{},
+	w := &worker{a: a, namespace: pod.Namespace, name: pod.Name, ended: make(chan struct{}),
+		log: a.cfg.Log.With("pod", pod.Namespace+"/"+pod.Name, "uid", pod.UID), pod: pod, facts: f, images: map[string]pull.Result{},
 		cancels: map[string]context.CancelFunc{}, tries: map[string]int{}, probes: map[probeKey]context.CancelFunc{}, backingOff: map[string]int32{},
 		inbox: inbox{wake: make(chan struct{}, 1)}}
 	if f == nil {
@@ -90,6 +98,7 @@ func (w *worker) post(f func()) {
 
 // run is the worker's life: until ctx ends, or the Pod is off the node.
 func (w *worker) run(ctx context.Context) {
+	defer close(w.ended)
 	ctx, cancel := context.WithCancel(ctx)
 	w.timer = w.a.cfg.Clock.NewTimer(time.Hour)
 	defer w.timer.Stop()
@@ -149,6 +158,7 @@ func (w *worker) step(ctx context.Context) {
 		w.updateVolumes(ctx)
 	}
 	w.syncProbes(ctx)
+	w.tellRest()
 	w.tellBackoff(d.BackingOff)
 	w.publish()
 	next := d.Next

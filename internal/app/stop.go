@@ -23,8 +23,11 @@ const defaultGrace = 30
 // graceAnnotation is where the agent writes a container's time to end, under the name that other runtimes know.
 const graceAnnotation = "io.kubernetes.pod.terminationGracePeriod"
 
-// stopPods ends the agent, so that nothing is started anew, and then stops every Pod as its own grace period allows.
+// stopPods has the agent stop every Pod as its hooks and grace period allow, ends the agent, and stops what it may have overlooked.
 func (c *Carob) stopPods(ctx context.Context, tell func(string)) error {
+	if err := c.agent.Rest(ctx, func(namespace, name string) { tell(fmt.Sprintf("pod %s/%s stopped", namespace, name)) }); err != nil {
+		return err
+	}
 	if err := c.stages.endFrom(c.agentFrom); err != nil {
 		c.opt.Log.Warn("the agent did not end well", "err", err)
 	}

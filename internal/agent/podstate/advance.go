@@ -29,6 +29,9 @@ func (f *Facts) Advance(pod *corev1.Pod, now time.Time) {
 		}
 		return
 	}
+	if !f.RestingSince.IsZero() {
+		return
+	}
 	if sb := f.Sandbox; sb != nil && sb.Stopped && !f.anyInstance() {
 		f.renew(pod)
 	}

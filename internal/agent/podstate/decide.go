@@ -82,15 +82,36 @@ type decider struct {
 // Decide says what is to be done now. f has been Advanced to now.
 func Decide(pod *corev1.Pod, f *Facts, now time.Time) Decision {
 	d := &decider{pod: pod, f: f, now: now}
-	if Ending(pod, f) {
+	switch {
+	case Ending(pod, f):
 		d.end()
-	} else {
+	case !f.RestingSince.IsZero():
+		d.rest()
+	default:
 		d.run()
 		if at, ok := f.deadline(pod); ok {
 			d.wake(at)
 		}
 	}
 	return d.Decision
+}
+
+// rest stops the containers and the sandbox, and keeps the rest.
+func (d *decider) rest() {
+	if d.endContainers() {
+		return
+	}
+	switch sb := d.f.Sandbox; {
+	case d.f.Busy == Prepare || d.f.Busy == RunSandbox:
+		d.Actions = append(d.Actions, Action{Verb: Cancel})
+	case sb != nil && !sb.Stopped:
+		d.try(StopSandbox)
+	}
+}
+
+// Rested says that nothing of the Pod runs, nor is about to.
+func (f *Facts) Rested() bool {
+	return f.Busy == "" && !f.anyRunning() && (f.Sandbox == nil || f.Sandbox.Stopped)
 }
 
 func (d *decider) wake(at time.Time) {
@@ -288,7 +309,11 @@ func (d *decider) endContainers() bool {
 	if f.Gone && d.pod.DeletionTimestamp == nil {
 		grace = leastGrace
 	}
-	left := max(f.EndingSince.Add(grace).Sub(d.now), leastGrace)
+	since := f.EndingSince
+	if since.IsZero() {
+		since = f.RestingSince
+	}
+	left := max(since.Add(grace).Sub(d.now), leastGrace)
 	alive := false
 	for _, spec := range specs {
 		if spec.Kind != Sidecar {

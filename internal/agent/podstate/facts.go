@@ -34,6 +34,9 @@ type Facts struct {
 	// Released says that volumes and cgroup of an ended Pod are gone.
 	Released bool `json:"released,omitempty"`
 
+	// RestingSince is when the node began to put the Pod to rest: its containers are stopped gracefully and start again with the agent's next
+	// life. Zero if not.
+	RestingSince time.Time `json:"-"`
 	// Gone says that the Pod is no longer in the API.
 	Gone bool `json:"-"`
 	// Prepared says that cgroup, folders and volumes are ready.

@@ -121,6 +121,10 @@ func (s *sim) do(step string) {
 		s.pod.DeletionTimestamp, s.pod.DeletionGracePeriodSeconds = &at, &grace
 	case "gone":
 		s.f.Gone = true
+	case "rest":
+		s.f.RestingSince = s.now
+	case "wake": // the next agent's life
+		s.f.RestingSince = time.Time{}
 	case "done": // an action that was held succeeds
 		s.finish(strings.Join(w[1:], " "))
 	case "fails":

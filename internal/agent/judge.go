@@ -1,0 +1,32 @@
+package agent
+
+import (
+	corev1 "k8s.io/api/core/v1"
+
+	"carob.dev/carob/internal/agent/admit"
+	"carob.dev/carob/internal/agent/podstate"
+)
+
+// judge has a Pod that the node cannot take end as Failed before anything of it is made. a.mu is held.
+func (a *Agent) judge(w *worker) {
+	node, err := a.nodes.Get(a.cfg.NodeName)
+	if err != nil {
+		return // not registered yet: what is there now was there before
+	}
+	var others []*corev1.Pod
+	for _, obj := range a.pods.GetStore().List() {
+		other := obj.(*corev1.Pod)
+		taken := a.workers[other.UID]
+		if taken == nil || taken.rejected || other.Status.Phase == corev1.PodFailed || other.Status.Phase == corev1.PodSucceeded {
+			continue
+		}
+		others = append(others, other)
+	}
+	r := admit.Check(node, others, w.pod)
+	if r == nil {
+		return
+	}
+	w.rejected = true
+	w.facts.End = &podstate.End{Reason: r.Reason, Message: r.Message}
+	w.event(corev1.EventTypeWarning, r.Reason, r.Message)
+}
