@@ -44,6 +44,8 @@ type Options struct {
 	Tell func(string)
 	// Events says that a line is told for each event of the cluster.
 	Events bool
+	// Ending is called when everything is about to be stopped.
+	Ending func()
 	// Ready is called once the node is Ready and the default service account exists.
 	Ready func()
 	// Down says that the Pods should be stopped gracefully before the end. Nil for never.
@@ -83,7 +85,12 @@ type Carob struct {
 // stopped first). A part that fails ends the whole with its error.
 func Run(ctx context.Context, cfg config.Config, opt Options) (err error) {
 	c := &Carob{cfg: cfg, opt: opt, stages: newStages(opt.Log, opt.Tell), ready: make(chan struct{}), downAsked: make(chan downRequest, 1)}
-	defer func() { err = errors.Join(err, c.stages.end()) }()
+	defer func() {
+		if opt.Ending != nil {
+			opt.Ending()
+		}
+		err = errors.Join(err, c.stages.end())
+	}()
 	if err := c.start(ctx); err != nil {
 		return err
 	}

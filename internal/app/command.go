@@ -60,8 +60,12 @@ func upCommand() *cobra.Command {
 			<-interrupt
 			os.Exit(1)
 		}()
+		if cfg.LogLevel == "info" {
+			cfg.LogLevel = "warn" // the lines of Tell are what a person wants to see
+		}
+		log, hush := logger(cfg, os.Stderr)
 		return Run(ctx, cfg, Options{
-			Log: logger(cfg, os.Stderr), Tell: func(s string) { fmt.Fprintln(out, s) }, Down: down, Events: true,
+			Log: log, Ending: hush, Tell: func(s string) { fmt.Fprintln(out, s) }, Down: down, Events: true,
 			Ready: func() {
 				ready = true
 				fmt.Fprintf(out, "\nThe cluster is ready. In another terminal:\n  export KUBECONFIG=%s\n  kubectl get nodes        (or: carob kubectl get nodes)\n  carob tree\nCtrl-C stops its Pods and ends.\n\n", cfg.Kubeconfig)
@@ -84,10 +88,10 @@ func serverCommand() *cobra.Command {
 		}
 		ctx, stop := signal.NotifyContext(c.Context(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 		defer stop()
-		log := logger(cfg, os.Stderr)
+		log, hush := logger(cfg, os.Stderr)
 		n := openNotifier()
 		err = Run(ctx, cfg, Options{
-			Log: log, Tell: func(s string) { log.Info(s); n.tell(notice{Message: s}) }, Ready: func() { n.end(notice{Ready: true}) },
+			Log: log, Ending: hush, Tell: func(s string) { log.Info(s); n.tell(notice{Message: s}) }, Ready: func() { n.end(notice{Ready: true}) },
 		})
 		if err != nil {
 			n.end(notice{Error: problem(err)})
@@ -98,25 +102,31 @@ func serverCommand() *cobra.Command {
 }
 
 // logger writes what this process has to say, and what Kubernetes' libraries have, which is only worth reading when it is at least a warning.
-func logger(cfg config.Config, w io.Writer) *slog.Logger {
+// They call requests that are broken off by the end of the process errors; hush keeps them still from then on.
+func logger(cfg config.Config, w io.Writer) (log *slog.Logger, hush func()) {
 	level := slog.LevelInfo
 	if err := level.UnmarshalText([]byte(strings.ToUpper(cfg.LogLevel))); err != nil {
 		level = slog.LevelInfo
 	}
 	h := slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})
-	log := slog.New(h)
-	klog.SetSlogLogger(slog.New(quiet{h, max(level, slog.LevelWarn)}).With("part", "kubernetes"))
-	return log
+	theirs := &slog.LevelVar{}
+	theirs.Set(max(level, slog.LevelWarn))
+	klog.SetSlogLogger(slog.New(quiet{h, theirs}).With("part", "kubernetes"))
+	return slog.New(h), func() {
+		if level > slog.LevelDebug {
+			theirs.Set(slog.LevelError + 1)
+		}
+	}
 }
 
 // quiet lets only records of its level or above through.
 type quiet struct {
 	slog.Handler
-	level slog.Level
+	level *slog.LevelVar
 }
 
 func (q quiet) Enabled(ctx context.Context, l slog.Level) bool {
-	return l >= q.level && q.Handler.Enabled(ctx, l)
+	return l >= q.level.Level() && q.Handler.Enabled(ctx, l)
 }
 
 func (q quiet) WithAttrs(a []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(a), q.level} }

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/netip"
 	"path/filepath"
+	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -163,6 +165,13 @@ func (c *Carob) recorders() (func(string) record.EventRecorder, error) {
 	}
 	b := record.NewBroadcaster()
 	sink := b.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: client.CoreV1().Events("")})
+	if c.opt.Events {
+		b.StartEventWatcher(func(e *corev1.Event) {
+			o := e.InvolvedObject
+			c.opt.Tell(fmt.Sprintf("%s  %-7s %-18s %s  %s", time.Now().Format(time.TimeOnly), e.Type, e.Reason,
+				strings.ToLower(o.Kind)+"/"+strings.TrimPrefix(o.Namespace+"/"+o.Name, "/"), e.Message))
+		})
+	}
 	c.stages.onEnd("events", func() error { sink.Stop(); b.Shutdown(); return nil })
 	return func(component string) record.EventRecorder {
 		source := corev1.EventSource{Component: component}

@@ -36,7 +36,7 @@ func (c *Carob) stopPods(ctx context.Context, tell func(string)) error {
 
 // StopLeftPods stops the Pods that a daemon which is gone left running.
 func StopLeftPods(ctx context.Context, cfg config.Config, tell func(string)) (err error) {
-	log := logger(cfg, os.Stderr)
+	log, _ := logger(cfg, os.Stderr)
 	images, err := image.Open(ctx, image.Config{Dir: cfg.Path("images"), Log: log})
 	if err != nil {
 		return err

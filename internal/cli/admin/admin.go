@@ -79,10 +79,10 @@ func NewClient(c config.Config) *Client {
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
 			conn, err := d.DialContext(ctx, "unix", sock)
-			if err != nil {
+			if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
 				return nil, errors.Join(ErrNotRunning, err)
 			}
-			return conn, nil
+			return conn, err
 		},
 	}}}
 }
