@@ -1,5 +1,7 @@
 # Carob: `make help` lists all there is to learn.
 export CGO_ENABLED := 0
+# The same flags for every go command, or packages are compiled twice.
+export GOFLAGS := -trimpath -buildvcs=false
 VERSION ?= 0.1.0
 COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X carob.dev/carob/internal/version.version=$(VERSION) -X carob.dev/carob/internal/version.commit=$(COMMIT)
@@ -11,11 +13,11 @@ help: ## show this list
 
 .PHONY: build
 build: shim ## build bin/carob, with the shim inside
-	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/carob ./cmd/carob
+	go build -ldflags '$(LDFLAGS)' -o bin/carob ./cmd/carob
 
 .PHONY: shim
 shim:
-	go build -trimpath -ldflags '-s -w' -o $(SHIM) ./cmd/carob-shim
+	go build -ldflags '-s -w' -o $(SHIM) ./cmd/carob-shim
 
 .PHONY: demo
 demo: ## start a cluster, run the examples, look at them (ONCE=1: check, clean up, exit)
@@ -29,11 +31,15 @@ deps: ## install what the tests and the demo need (Debian packages)
 test-images: ## build build/images/{busybox,debian,nginx}.tar from Debian packages
 	go run ./test/images/build -out build/images
 
-.PHONY: check
-check: shim ## format, vet, lint, quick unit tests
+.PHONY: lint
+lint: shim ## format, vet, static analysis
 	@fmt=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$fmt" || { echo "not gofmt-ed:"; echo "$$fmt"; exit 1; }
 	go vet ./...
+	go vet -tags e2e ./test/e2e
 	go tool staticcheck ./...
+
+.PHONY: check
+check: lint ## lint, and the quick unit tests
 	go test -short ./...
 
 .PHONY: unit
@@ -49,7 +55,7 @@ e2e: build test-images ## real Pods under stock kubectl, inside a test host (roo
 	./test/e2e/run.sh
 
 .PHONY: test
-test: deps check unit etcd ## everything CI runs
+test: deps lint unit etcd ## everything CI runs
 
 .PHONY: bench
 bench: build test-images ## speed and weight beside the kernel floor, with their budgets
