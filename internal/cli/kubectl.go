@@ -15,21 +15,22 @@ import (
 	"carob.dev/carob/internal/config"
 )
 
+const kubectlName = "kubectl"
+
 // kubectlCommand is the stock kubectl, linked in. Without --kubeconfig and $KUBECONFIG it talks to the cluster of the default root, or
-// of $CAROB_ROOT.
+// of $CAROB_ROOT. It is made only when it is called: making it reads files and takes time.
 func kubectlCommand() *cobra.Command {
-	flags := genericclioptions.NewConfigFlags(true).WithDeprecatedPasswordFlag().WithDiscoveryBurst(300).WithDiscoveryQPS(50)
-	args := os.Args
-	if len(args) > 1 && args[1] == "kubectl" {
-		args = append([]string{"kubectl"}, args[2:]...)
+	if len(os.Args) < 2 || os.Args[1] != kubectlName {
+		return &cobra.Command{Use: kubectlName, Short: "the stock kubectl, for this cluster", Run: func(*cobra.Command, []string) {}}
 	}
+	flags := genericclioptions.NewConfigFlags(true).WithDeprecatedPasswordFlag().WithDiscoveryBurst(300).WithDiscoveryQPS(50)
 	c := kubectl.NewDefaultKubectlCommandWithArgs(kubectl.KubectlOptions{
-		PluginHandler: kubectl.NewDefaultPluginHandler([]string{"kubectl"}),
-		Arguments:     args,
+		PluginHandler: kubectl.NewDefaultPluginHandler([]string{kubectlName}),
+		Arguments:     append([]string{kubectlName}, os.Args[2:]...),
 		ConfigFlags:   flags,
 		IOStreams:     genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr},
 	})
-	c.Use, c.Short = "kubectl", "the stock kubectl, for this cluster"
+	c.Use, c.Short = kubectlName, "the stock kubectl, for this cluster"
 	inner := c.PersistentPreRunE
 	c.PersistentPreRunE = func(cmd *cobra.Command, args []string) error {
 		if flags.KubeConfig != nil && *flags.KubeConfig == "" && os.Getenv("KUBECONFIG") == "" {

@@ -50,12 +50,38 @@ func Root(stopLeft StopLeft, daemon ...*cobra.Command) *cobra.Command {
 		Use: "carob", Short: "Kubernetes Pods from one small program", Long: long,
 		SilenceUsage: true, SilenceErrors: true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		Args:              cobra.ArbitraryArgs,
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError{fmt.Errorf("unknown command %q; see carob --help", args[0])}
+			}
+			return c.Help()
+		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(daemon...)
 	root.AddCommand(treeCommand(), statusCommand(), checkCommand(), imageCommand(), kubectlCommand(), kubeconfigCommand(),
 		downCommand(stopLeft), uninstallCommand(stopLeft), versionCommand())
+	markUsage(root)
 	return root
+}
+
+// markUsage has wrong arguments count as wrong usage, in our own commands; kubectl's keep its exit codes.
+func markUsage(c *cobra.Command) {
+	if c.Name() == kubectlName {
+		return
+	}
+	if check := c.Args; check != nil {
+		c.Args = func(c *cobra.Command, args []string) error {
+			if err := check(c, args); err != nil {
+				return usageError{err}
+			}
+			return nil
+		}
+	}
+	for _, sub := range c.Commands() {
+		markUsage(sub)
+	}
 }
 
 // Run executes the command line and returns its exit code. Errors are printed as what, why and fix where they are coded.

@@ -137,6 +137,7 @@ func Decide(c config.Config, f Facts) []health.Problem {
 	}
 	if f.UID != 0 {
 		add(health.Error, "NotRoot", "carob must run as root", fmt.Sprintf("it runs as user %d, which may make neither namespaces nor cgroups", f.UID), "sudo carob up")
+		return out // nothing else can be told without being root
 	}
 	for program, err := range f.Runtimes {
 		if err != nil {
