@@ -57,6 +57,10 @@ e2e: build test-images ## real Pods under stock kubectl, inside a test host (roo
 .PHONY: test
 test: deps lint unit etcd ## everything CI runs
 
+.PHONY: vm
+vm: build test-images ## a Carob on a machine with cgroup v2 alone, in qemu, without systemd and with it (root)
+	go run ./test/vm -carob bin/carob -images build/images
+
 .PHONY: bench
 bench: build test-images ## speed and weight beside the kernel floor, with their budgets
 	./test/bench/run.sh

@@ -1,0 +1,121 @@
+#!/bin/bash
+# What a Carob must do on a machine with cgroup v2 alone. Each check writes one line: PASS name, or FAIL name: why. The last line is DONE.
+# Its argument says how the Carob runs: plain (carob up -d) or systemd (a unit).
+mode=$1
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
+export KUBECONFIG=/var/lib/carob/admin.kubeconfig
+out=/tmp/out
+group=/sys/fs/cgroup/carob
+ln -sf /load/carob /usr/local/bin/carob
+
+# try NAME COMMAND…: passes if the command does.
+try() {
+  local name=$1 began=${EPOCHREALTIME/./}
+  shift
+  if timeout -k 5 120 bash -c 'set -o pipefail; '"$*" >$out 2>&1 </dev/null; then
+    echo "PASS $name ($(((${EPOCHREALTIME/./} - began) / 1000)) ms)"
+  else
+    echo "FAIL $name: $(tail -n 1 $out | cut -c 1-300)"
+    tail -n 25 $out | cut -c 1-400 | sed 's/^/  | /'
+    return 1
+  fi
+}
+
+# until COMMAND, for some seconds
+soon() {
+  local end=$((SECONDS + $1))
+  shift
+  until "$@"; do
+    [ $SECONDS -lt $end ] || return 1
+    sleep 0.3
+  done
+}
+k() { carob kubectl "$@"; }
+# field of a Pod's status
+of() { carob kubectl get pod "$1" -o "jsonpath=$2"; }
+cgroup_of() { find $group/kubepods -type d -name "$(of "$1" "{.status.containerStatuses[?(@.name=='$2')].containerID}" | sed 's,.*://,,')"; }
+start() {
+  if [ "$mode" = systemd ]; then
+    systemctl start carob.service
+    soon 90 k -n default get serviceaccount default && k wait --for=condition=Ready node --all --timeout=60s
+  else
+    carob up -d
+  fi
+}
+pid_of_carob() { carob status -o json | sed -n 's/^ *"pid": \([0-9]*\),*$/\1/p'; }
+export -f soon k of cgroup_of start pid_of_carob
+export group mode out
+
+echo "  | $(uname -r), $(nproc) processors, $(sed -n 's/^MemTotal: *//p' /proc/meminfo), first process: $(cat /proc/1/comm), $(crun --version | head -n 1)"
+try 'only cgroup v2 is mounted' 'grep -q "/sys/fs/cgroup cgroup2 " /proc/mounts && ! grep -q " cgroup " /proc/mounts'
+try 'check finds nothing wrong, with no module loaded yet' carob check
+
+try "start ($mode)" start || {
+  tail -n 20 /var/lib/carob/carob.log /var/log/carob.log 2>/dev/null | cut -c 1-300 | sed 's/^/  | /'
+  echo DONE
+  exit
+}
+try 'node is Ready' 'k get nodes -o wide | tee /dev/stderr | grep -q " Ready "'
+try 'import images' 'carob image import /load/images/*.tar'
+k apply -f /load/guest/pods.yaml >$out 2>&1 || echo "FAIL apply: $(tail -n 1 $out)"
+k apply -f /load/examples/two-containers.yaml >$out 2>&1 || echo "FAIL apply: $(tail -n 1 $out)"
+try 'two containers run' 'k wait --for=condition=Ready pod/two-containers --timeout=90s || { k describe pod two-containers; false; }'
+try 'Deployment of 2 is available' 'k rollout status deployment/web --timeout=90s || { k describe pods -l app=web; false; }'
+try 'both of its Pods are Running' '[ "$(k get pods -l app=web --no-headers | tee /dev/stderr | grep -c "1/1  *Running")" = 2 ]'
+try 'the page of the second container, through the Pod IP' 'curl -fsS --max-time 10 "http://$(of two-containers {.status.podIP})/" | tee /dev/stderr | grep -q "Hello from the debian container"'
+try 'a Pod reaches another by its IP' 'k exec deploy/web -- curl -fsS --max-time 10 "http://$(of two-containers {.status.podIP})/" | tee /dev/stderr | grep -q Hello'
+try 'exec sees its peer on localhost' 'k exec two-containers -c debian-container -- curl -fsS --max-time 10 http://127.0.0.1/ | grep -q Hello'
+try 'exec returns the exit code' 'k exec two-containers -c debian-container -- sh -c "exit 7"; [ $? = 7 ]'
+try 'logs' 'soon 20 sh -c "carob kubectl logs limited | tee /dev/stderr | grep -q started"'
+
+try 'cpu limit is in cpu.max' 'f=$(cgroup_of limited main)/cpu.max; cat $f >&2; [ "$(cat $f)" = "20000 100000" ]'
+try 'cpu request is in cpu.weight' 'f=$(cgroup_of limited main)/cpu.weight; cat $f >&2; [ "$(cat $f)" = 4 ]'
+try 'memory limit is in memory.max' 'f=$(cgroup_of limited main)/memory.max; cat $f >&2; [ "$(cat $f)" = 33554432 ]'
+try 'the Pod has limits too' 'd=$(dirname "$(cgroup_of limited main)"); cat $d/cpu.max $d/memory.max >&2; [ "$(cat $d/cpu.max)" = "20000 100000" ] && [ "$(cat $d/memory.max)" = 33554432 ]'
+try 'cpu limit throttles' 'soon 20 awk "/^nr_throttled/ { exit !(\$2 > 0) }" "$(cgroup_of limited main)/cpu.stat"'
+try 'pids limit is not the machine'\''s' 'cat "$(cgroup_of limited main)/pids.max"'
+try 'a container sees its own cgroup as the root' 'k exec limited -- sh -c "cat /proc/self/cgroup; ls /sys/fs/cgroup" | tee /dev/stderr | grep -qx 0::/'
+try 'OOMKilled' 'soon 60 sh -c "carob kubectl get pod hungry -o jsonpath={.status.containerStatuses[0].state.terminated.reason} | tee /dev/stderr | grep -q OOMKilled" || { k describe pod hungry; false; }'
+try 'OOMKilled has exit code 137' '[ "$(of hungry {.status.containerStatuses[0].state.terminated.exitCode})" = 137 ]'
+try 'OOM of a child leaves the container to end by itself, and is told' 'soon 60 sh -c "carob kubectl get pod hungry-child -o jsonpath={.status.phase} | grep -qE \"Failed|Succeeded\""; of hungry-child {.status.containerStatuses[0].state.terminated} >&2; [ "$(of hungry-child {.status.containerStatuses[0].state.terminated.reason})" = OOMKilled ]'
+try 'exit code of a Pod that ends' 'soon 30 sh -c "carob kubectl get pod ends -o jsonpath={.status.containerStatuses[0].state.terminated.exitCode} | tee /dev/stderr | grep -q 3"'
+try 'kill of one container leaves the other and the IP' '
+  ip=$(of restarts {.status.podIP}); kill -9 $(cat "$(cgroup_of restarts a)/cgroup.procs")
+  soon 40 sh -c "carob kubectl get pod restarts -o jsonpath={.status.containerStatuses[0].restartCount} | grep -qx 1"
+  of restarts "{.status.podIP} {.status.containerStatuses[*].restartCount}" >&2; [ "$(of restarts "{.status.podIP} {.status.containerStatuses[*].restartCount}")" = "$ip 1 0" ]'
+try 'carob tree shows the processes' 'carob tree | tee /dev/stderr | grep -q nginx'
+try 'carob tree knows which namespaces are shared' 'carob tree -o json | grep -A 6 shares | grep -q net'
+try 'stats: kubectl get --raw' 'k get --raw "/api/v1/nodes/$(k get nodes -o name | cut -d/ -f2)/proxy/stats/summary" | tr -d " \n" | grep -q "\"workingSetBytes\":[1-9]"'
+
+pods='get pods -o jsonpath={range.items[*]}{.metadata.name}={.status.containerStatuses[*].containerID}{.status.containerStatuses[*].restartCount}{"\n"}{end}'
+k $pods >/tmp/before
+of two-containers {.status.podIP} >/tmp/ip
+old=$(pid_of_carob)
+try 'kill -9 of carob' "kill -9 $old && soon 10 sh -c '! kill -0 $old 2>/dev/null'"
+[ "$mode" = systemd ] || try 'Pods go on without it' 'pgrep nginx >/dev/null && curl -fsS --max-time 10 "http://$(cat /tmp/ip)/"'
+try 'starts again' start
+try 'another process, the same containers' "[ \"\$(pid_of_carob)\" != $old ] && carob kubectl $pods | diff /tmp/before - "
+try 'exec after the restart' 'k exec two-containers -c debian-container -- true'
+try 'scale after the restart' 'k scale deployment/web --replicas=3 && k rollout status deployment/web --timeout=90s'
+if [ "$mode" = systemd ]; then
+  try 'systemctl restart leaves the Pods' "systemctl restart carob && soon 60 sh -c 'carob status -o json >/dev/null' && k rollout status deployment/web --timeout=60s && k get pod two-containers | grep -q '2/2 *Running *0'"
+  try 'systemctl daemon-reload leaves the limits' 'systemctl daemon-reload && sleep 1 && [ "$(cat "$(cgroup_of limited main)/memory.max")" = 33554432 ]'
+fi
+try 'delete' 'k delete pod two-containers limited --wait --timeout=60s && [ -z "$(k get pod two-containers -o name --ignore-not-found)" ]'
+
+try 'down' carob down
+try 'down leaves no process' 'sleep 1; ! pgrep -a "carob-shim|nginx|pause|^carob$"'
+[ "$mode" = systemd ] && try 'the unit has ended' 'soon 10 sh -c "! systemctl is-active carob"'
+try 'starts after down' start
+try 'Pods come back after down' 'k rollout status deployment/web --timeout=90s'
+kill -9 "$(pid_of_carob)"
+[ "$mode" = systemd ] && systemctl stop carob 2>/dev/null
+try 'uninstall after kill -9' carob uninstall
+try 'nothing left: processes' '! pgrep -a "carob|nginx|pause"'
+try 'nothing left: mounts' '! grep carob /proc/mounts'
+try 'nothing left: cgroups' '[ -z "$(find /sys/fs/cgroup -name "carob*" -not -name "carob.service" | tee /dev/stderr)" ]'
+try 'nothing left: links' '! ip -o link | grep -E " (cb|carob)"'
+try 'nothing left: routes' '! ip route | grep 10.42'
+try 'nothing left: nft tables' '! nft list tables | grep carob'
+try 'nothing left: files' '[ -z "$(ls -d /var/lib/carob /run/carob /etc/carob 2>/dev/null | tee /dev/stderr)" ]'
+echo DONE

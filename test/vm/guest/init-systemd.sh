@@ -1,0 +1,45 @@
+#!/bin/bash
+# Writes the units of a machine with systemd, and becomes systemd. The Carob runs as a unit that leaves its Pods alone, the checks as another.
+export PATH=/usr/sbin:/usr/bin
+units=/etc/systemd/system
+cat >$units/carob.service <<'UNIT'
+[Unit]
+Description=Carob
+After=vm-network.service
+Requires=vm-network.service
+[Service]
+Type=exec
+ExecStart=/load/carob server
+Delegate=yes
+KillMode=process
+Restart=on-failure
+RestartSec=1
+StandardOutput=append:/var/log/carob.log
+StandardError=inherit
+UNIT
+cat >$units/vm-network.service <<'UNIT'
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/load/guest/network.sh
+UNIT
+cat >$units/vm-checks.service <<'UNIT'
+[Unit]
+After=vm-network.service
+Requires=vm-network.service
+[Service]
+Type=oneshot
+ExecStart=/load/guest/checks.sh systemd
+ExecStopPost=systemctl poweroff --force --force
+Environment=HOME=/root
+StandardOutput=file:/dev/ttyS0
+StandardError=file:/dev/ttyS0
+[Install]
+WantedBy=multi-user.target
+UNIT
+mkdir -p $units/multi-user.target.wants
+ln -sf ../vm-checks.service $units/multi-user.target.wants/
+ln -sf /usr/lib/systemd/system/multi-user.target $units/default.target
+for u in getty.target serial-getty@ttyS0.service systemd-timesyncd.service apt-daily.timer apt-daily-upgrade.timer; do ln -sf /dev/null $units/$u; done
+echo vm.example >/etc/hostname
+exec /lib/systemd/systemd systemd.show_status=0
