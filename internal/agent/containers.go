@@ -305,6 +305,9 @@ func (w *worker) stop(act podstate.Action) func(context.Context) func() {
 			err = a.cfg.Runtime.StopContainer(ctx, id, int64((left+time.Second-1)/time.Second))
 		}
 		st, lookErr := a.look(ctx, id)
+		if err == nil && st.GetState() == runtimeapi.ContainerState_CONTAINER_RUNNING {
+			err = errors.New("it runs on although the runtime has stopped it")
+		}
 		if err != nil && ctx.Err() == nil {
 			timer := a.cfg.Clock.NewTimer(time.Second)
 			defer timer.Stop()

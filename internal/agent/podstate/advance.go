@@ -27,9 +27,11 @@ func (f *Facts) Advance(pod *corev1.Pod, now time.Time) {
 		if f.EndingSince.IsZero() {
 			f.EndingSince = now
 		}
+		f.dropUnstarted()
 		return
 	}
 	if !f.RestingSince.IsZero() {
+		f.dropUnstarted()
 		return
 	}
 	if sb := f.Sandbox; sb != nil && sb.Stopped && !f.anyInstance() {
@@ -49,6 +51,16 @@ func (f *Facts) Advance(pod *corev1.Pod, now time.Time) {
 		if at := c.due(); !now.Before(at) {
 			c.bumpBackoff(now)
 			f.reset(c)
+		}
+	}
+}
+
+// dropUnstarted gives up instances that were made and never started: there is no process to stop.
+func (f *Facts) dropUnstarted() {
+	for _, c := range f.Containers {
+		if c.State == Created && c.Busy == "" {
+			f.Discard = append(f.Discard, Discarded{ID: c.ID})
+			*c = Container{Attempt: c.Attempt, Last: c.Last, Image: c.Image, ImageID: c.ImageID, Backoff: c.Backoff, BackoffAt: c.BackoffAt, Trouble: c.Trouble}
 		}
 	}
 }

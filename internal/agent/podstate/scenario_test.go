@@ -242,7 +242,10 @@ func (s *sim) finish(what string) {
 		s.f.NextAttempt++
 	case StopSandbox:
 		for n := range s.live {
-			s.exit(n, 137)
+			if s.f.Containers[n].State == Running {
+				s.exit(n, 137)
+			}
+			delete(s.live, n)
 		}
 		s.f.Sandbox.Ready, s.f.Sandbox.Stopped = false, true
 	case Release:
@@ -270,7 +273,7 @@ func (s *sim) finish(what string) {
 		c := s.f.Containers[name]
 		s.f.Observe(Seen{Name: name, ID: c.ID, State: Running, StartedAt: s.now})
 	case Stop:
-		if s.live[name] != "" {
+		if s.live[name] != "" && s.f.Containers[name].State == Running { // a runtime has nothing to stop in what never started
 			s.exit(name, 143)
 		}
 	}
