@@ -180,6 +180,11 @@ func (c *Carob) makeFolders() error {
 	return nil
 }
 
+// remember lets later commands know what they need of the settings.
+func (c *Carob) remember() error {
+	return c.cfg.Remember(func(path string, data []byte) error { return sys.WriteFileAtomic(path, data, 0o600) })
+}
+
 func (c *Carob) openStore(ctx context.Context) (err error) {
 	c.pki, err = pki.Open(c.cfg.Path("pki"), pki.Config{NodeName: c.cfg.NodeName, IPs: c.servingIPs(), DNSNames: servingNames, Clock: clock.RealClock{}})
 	if err != nil {
@@ -190,7 +195,7 @@ func (c *Carob) openStore(ctx context.Context) (err error) {
 		return err
 	}
 	c.stages.onEnd("store", c.store.Close)
-	return nil
+	return c.remember() // the root is ours now
 }
 
 var servingNames = []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"}

@@ -129,6 +129,19 @@ func (q quiet) Enabled(ctx context.Context, l slog.Level) bool {
 	return l >= q.level.Level() && q.Handler.Enabled(ctx, l)
 }
 
+// Handle leaves out what is said each time a client closes a stream.
+func (q quiet) Handle(ctx context.Context, r slog.Record) error {
+	closed := strings.Contains(r.Message, "use of closed network connection")
+	r.Attrs(func(a slog.Attr) bool {
+		closed = closed || a.Key == "err" && strings.Contains(a.Value.String(), "use of closed network connection")
+		return !closed
+	})
+	if closed {
+		return nil
+	}
+	return q.Handler.Handle(ctx, r)
+}
+
 func (q quiet) WithAttrs(a []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(a), q.level} }
 func (q quiet) WithGroup(name string) slog.Handler   { return quiet{q.Handler.WithGroup(name), q.level} }
 

@@ -18,7 +18,7 @@ type StopLeft func(ctx context.Context, cfg config.Config, tell func(string)) er
 
 func downCommand(stopLeft StopLeft) *cobra.Command {
 	c := &cobra.Command{Use: "down", Short: "stop the Pods gracefully, then the daemon; objects and images stay", Args: cobra.NoArgs}
-	src := config.AddFlags(c.Flags())
+	src := config.AddRootFlag(c.Flags())
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, err := src.Load()
 		if err != nil {
@@ -46,7 +46,7 @@ func down(c *cobra.Command, cfg config.Config, stopLeft StopLeft) error {
 
 func uninstallCommand(stopLeft StopLeft) *cobra.Command {
 	c := &cobra.Command{Use: "uninstall", Short: "stop everything and leave nothing: state, images, network, cgroups", Args: cobra.NoArgs}
-	src := config.AddFlags(c.Flags())
+	src := config.AddRootFlag(c.Flags())
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, err := src.Load()
 		if err != nil {

@@ -94,7 +94,7 @@ func restConfig(path string) (*rest.Config, string, error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("read the kubeconfig: %w", err)
 	}
-	rc.QPS, rc.Burst = 200, 400
+	rc.QPS, rc.Burst, rc.WarningHandler = 200, 400, rest.NoWarnings{}
 	ns, _, err := loader.Namespace()
 	return rc, ns, err
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -87,5 +88,32 @@ func TestBadSettings(t *testing.T) {
 		if _, err := src.Load(); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v %q: got %v, want an error with %q", c.args, c.file, err, c.want)
 		}
+	}
+}
+
+func TestCommandsKnowTheSettingsOfTheCarobThatRanLast(t *testing.T) {
+	dir := t.TempDir()
+	ran := Default(dir)
+	ran.NodeName, ran.Kubeconfig, ran.MaxPods = "n.example.com", "/tmp/kc", 7
+	write := func(path string, data []byte) error { return os.WriteFile(path, data, 0o600) }
+	if err := ran.Remember(write); err != nil {
+		t.Fatal(err)
+	}
+	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+	src := AddRootFlag(fs)
+	if err := fs.Parse([]string{"--root", dir}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := src.Load()
+	if diff := cmp.Diff(ran, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" || err != nil {
+		t.Error(diff, err)
+	}
+	fs = pflag.NewFlagSet("", pflag.ContinueOnError)
+	src = AddFlags(fs)
+	if err := fs.Parse([]string{"--root", dir}); err != nil {
+		t.Fatal(err)
+	}
+	if fresh, err := src.Load(); err != nil || fresh.MaxPods != 110 {
+		t.Errorf("a Carob that starts takes over old settings: %d Pods, %v", fresh.MaxPods, err)
 	}
 }

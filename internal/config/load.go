@@ -77,11 +77,37 @@ func settings() []setting {
 // Source collects what a command line says; Load puts it together with the file and the environment.
 type Source struct {
 	root, file string
-	flags      *pflag.FlagSet
+	// recall says that the settings of the Carob that ran last are the defaults.
+	recall bool
+	flags  *pflag.FlagSet
 }
 
-// AddRootFlag adds --root alone, for commands that need no more than to find a Carob.
+// remembered is the file in Root that holds the settings of the Carob that ran last.
+const remembered = "settings.yaml"
+
+// Remember writes the settings down, so that commands which are told no more than the root act on the Carob that is there.
+func (c Config) Remember(write func(path string, data []byte) error) error {
+	all := map[string]string{}
+	for _, s := range settings() {
+		if v := s.get(&c); v != "" {
+			all[s.name] = v
+		}
+	}
+	raw, err := yaml.Marshal(all)
+	if err != nil {
+		return err
+	}
+	return write(c.Path(remembered), raw)
+}
+
+// AddRootFlag adds --root alone, for commands that act on a Carob that is there already: it knows its settings.
 func AddRootFlag(fs *pflag.FlagSet) *Source {
+	s := addRootFlag(fs)
+	s.recall = true
+	return s
+}
+
+func addRootFlag(fs *pflag.FlagSet) *Source {
 	s := &Source{flags: fs}
 	fs.StringVar(&s.root, "root", envOr("CAROB_ROOT", DefaultRoot), "folder for all of this Carob's state; it also names its cgroups, links and sockets")
 	return s
@@ -89,7 +115,7 @@ func AddRootFlag(fs *pflag.FlagSet) *Source {
 
 // AddFlags adds --root, --config and a flag for every setting.
 func AddFlags(fs *pflag.FlagSet) *Source {
-	s := AddRootFlag(fs)
+	s := addRootFlag(fs)
 	fs.StringVar(&s.file, "config", os.Getenv("CAROB_CONFIG"), "YAML file of settings, named as the flags are")
 	def := Default(DefaultRoot)
 	for _, set := range settings() {
@@ -108,6 +134,11 @@ func (s *Source) Load() (Config, error) {
 	c := Default(root)
 	if host, err := os.Hostname(); err == nil {
 		c.NodeName = strings.ToLower(host)
+	}
+	if s.recall {
+		if _, err := os.Stat(c.Path(remembered)); err == nil {
+			s.file = c.Path(remembered)
+		}
 	}
 	fromFile, err := readFile(s.file)
 	if err != nil {

@@ -56,6 +56,9 @@ func processesIn(proc fs.FS, keep func([]string) bool, readlink func(string) (st
 		if err != nil || !p.parseStat(string(stat)) {
 			continue
 		}
+		if status, err := fs.ReadFile(proc, path.Join(e.Name(), "status")); err == nil {
+			p.parseRSS(string(status))
+		}
 		cmdline, _ := fs.ReadFile(proc, path.Join(e.Name(), "cmdline"))
 		for arg := range bytes.SplitSeq(bytes.TrimRight(cmdline, "\x00"), []byte{0}) {
 			p.Args = append(p.Args, string(arg))
@@ -99,4 +102,16 @@ func (p *Process) parseStat(s string) bool {
 	pages, err2 := strconv.ParseInt(f[21], 10, 64)
 	p.PPID, p.RSS = ppid, pages*int64(os.Getpagesize())
 	return err1 == nil && err2 == nil
+}
+
+// parseRSS takes the exact figure, which status has; that in stat lags behind by some pages, which is all that a small process has.
+func (p *Process) parseRSS(status string) {
+	for line := range strings.Lines(status) {
+		if v, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			if kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(v), "kB")), 10, 64); err == nil {
+				p.RSS = kib << 10
+			}
+			return
+		}
+	}
 }

@@ -16,6 +16,7 @@ func TestProcessesReadsOddNames(t *testing.T) {
 		"10/cgroup":  file("4:pids:/carob/kubepods/podx/c1\n0::/carob/kubepods/podx/c1\n"),
 		"10/stat":    file("10 (a) b (c)" + stat),
 		"10/cmdline": file("sh\x00-c\x00echo a:b\x00"),
+		"10/status":  file("Name:\ta) b (c\nVmRSS:\t      16 kB\nRssAnon:\t 8 kB\n"),
 		"11/cgroup":  file("0::/user.slice\n"),
 		"11/stat":    file("11 (x)" + stat),
 		"12/cgroup":  file("0::/carob/kubepods/podx/c1\n"),
@@ -36,7 +37,7 @@ func TestProcessesReadsOddNames(t *testing.T) {
 	}
 	rss := 3 * int64(os.Getpagesize())
 	want := []Process{
-		{PID: 10, PPID: 7, Comm: "a) b (c", Args: []string{"sh", "-c", "echo a:b"}, RSS: rss,
+		{PID: 10, PPID: 7, Comm: "a) b (c", Args: []string{"sh", "-c", "echo a:b"}, RSS: 16 << 10,
 			Cgroups: []string{"/carob/kubepods/podx/c1", "/carob/kubepods/podx/c1"}, Namespaces: map[string]string{"net": "net:[1]"}},
 		{PID: 12, PPID: 7, Comm: "zombie", RSS: rss, Cgroups: []string{"/carob/kubepods/podx/c1"}, Namespaces: map[string]string{}},
 	}

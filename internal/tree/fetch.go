@@ -22,7 +22,7 @@ import (
 )
 
 // silent are kinds that own nothing and are owned by nothing that a user would look for in a tree.
-var silent = []string{"Event", "Lease", "Node", "Namespace", "ComponentStatus", "PodTemplate"}
+var silent = []string{"Event", "Lease", "Node", "Namespace", "ComponentStatus", "PodTemplate", "Endpoints"}
 
 // Clients are the ways to the API that Fetch uses.
 type Clients struct {
