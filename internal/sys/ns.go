@@ -60,3 +60,14 @@ func BootID() (string, error) {
 	}
 	return string(raw[:36]), nil
 }
+
+// InNewNetwork runs f on a thread with a network namespace of its own, which nothing is in, and discards both.
+// f must not start goroutines that need the namespace.
+func InNewNetwork(f func() error) error {
+	return onNewThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("make a network namespace: %w", err)
+		}
+		return f()
+	})
+}

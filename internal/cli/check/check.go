@@ -1,21 +1,17 @@
 // Package check finds what is wrong with a host before it bites: each finding is a coded problem with its fix.
 //
-// Gather reads the facts, Decide judges them and is a pure function.
+// Gather reads the facts, Decide judges them and is a pure function. It may import sys and network.
 package check
 
 import (
 	"errors"
 	"fmt"
-	"net"
+	"maps"
 	"net/netip"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/google/nftables"
-	"golang.org/x/sys/unix"
+	"syscall"
 
 	"carob.dev/carob/internal/config"
 	"carob.dev/carob/internal/health"
@@ -24,160 +20,207 @@ import (
 // Facts are what Decide looks at.
 type Facts struct {
 	UID int
+	// MissingCaps are the capabilities that root needs and does not have, as in a container that is not privileged.
+	MissingCaps []string
 	// Kernel is the release, such as 6.1.0-30-amd64.
 	Kernel string
-	// Runtimes maps a program to the error of looking it up; nil when it was found.
+	// Runtimes maps a program to the error of running it with --version; nil when it ran.
 	Runtimes map[string]error
-	// Controllers are the cgroup controllers that Pods need and that are there; CgroupErr says why none could be read.
-	Controllers []string
-	CgroupErr   error
-	// Filesystems are the kernel's, of /proc/filesystems.
-	Filesystems []string
-	// NFTErr is what listing nftables' tables said.
-	NFTErr error
-	// PortErr is what listening on the API's port said.
-	PortErr error
-	// FreeBytes is the free space for Root, FreeInodes likewise; RootErr is why that could not be told.
+	Cgroups  Cgroups
+	// Overlay, Veth and NFT say what using each of them once, in a namespace that is thrown away, ended with. The kernel loads its modules
+	// for that where it can, as it does for Pods.
+	Overlay, Veth, NFT error
+	// Sysctl is why kernel settings of the network cannot be written.
+	Sysctl error
+	// API is what listening on the API's port ended with.
+	API  error
+	Root Disk
+	// Addresses are those of all links that are not a Carob's own.
+	Addresses []netip.Prefix
+	// Firewall are problems that the network found.
+	Firewall []health.Problem
+}
+
+// Cgroups are the facts about control groups.
+type Cgroups struct {
+	// Usable are the controllers mounted where Carob uses them; Enabled those that the kernel has on, Disabled those that it was told to leave
+	// off when it booted.
+	Usable, Enabled, Disabled []string
+	// V1 is whether controllers are mounted one by one.
+	V1 bool
+	// Err says why cgroups cannot be used at all.
+	Err error
+}
+
+// Disk is the file system that the state folder is on, or will be.
+type Disk struct {
+	// FreeBytes and FreeInodes are what is free; InodesKnown is whether the file system counts inodes.
 	FreeBytes, FreeInodes uint64
-	RootErr               error
-	// HasAddress is whether some link has an address that is not loopback.
-	HasAddress bool
-	// SwapOn is whether swap is in use.
-	SwapOn bool
+	InodesKnown           bool
+	ReadOnly, NoExec      bool
+	// Mount is where it is mounted, Type its name where it is one that overlay's upper folder cannot be on, else empty.
+	Mount, Type string
+	// Err is why nothing could be told.
+	Err error
 }
 
 // needed are the cgroup controllers without which a Pod's limits cannot hold.
 var needed = []string{"cpu", "cpuset", "memory", "pids"}
 
-// Gather reads the facts of this host. A port is tried only when running is false.
-func Gather(c config.Config, running bool) Facts {
-	f := Facts{UID: os.Geteuid(), Runtimes: map[string]error{}}
-	var uts unix.Utsname
-	if unix.Uname(&uts) == nil {
-		f.Kernel = unix.ByteSliceToString(uts.Release[:])
-	}
-	for _, program := range c.OCIRuntimes {
-		_, err := exec.LookPath(program)
-		f.Runtimes[program] = err
-	}
-	f.Controllers, f.CgroupErr = controllers()
-	if raw, err := os.ReadFile("/proc/filesystems"); err == nil {
-		for line := range strings.Lines(string(raw)) {
-			fields := strings.Fields(line)
-			f.Filesystems = append(f.Filesystems, fields[len(fields)-1])
-		}
-	}
-	if conn, err := nftables.New(); err != nil {
-		f.NFTErr = err
-	} else {
-		_, f.NFTErr = conn.ListTables()
-	}
-	if !running {
-		if l, err := net.Listen("tcp", c.APIBind.String()); err != nil {
-			f.PortErr = err
-		} else {
-			l.Close()
-		}
-	}
-	f.FreeBytes, f.FreeInodes, f.RootErr = space(c.Root)
-	f.HasAddress = hasAddress()
-	if raw, err := os.ReadFile("/proc/swaps"); err == nil {
-		f.SwapOn = strings.Count(string(raw), "\n") > 1
-	}
-	return f
-}
-
-func controllers() ([]string, error) {
-	if raw, err := os.ReadFile("/sys/fs/cgroup/cgroup.controllers"); err == nil {
-		return strings.Fields(string(raw)), nil
-	}
-	raw, err := os.ReadFile("/proc/self/mounts")
-	if err != nil {
-		return nil, err
-	}
-	var found []string
-	for line := range strings.Lines(string(raw)) {
-		if m := strings.Fields(line); len(m) > 3 && m[2] == "cgroup" {
-			found = append(found, strings.Split(m[3], ",")...)
-		}
-	}
-	if len(found) == 0 {
-		return nil, errors.New("no cgroup file system is mounted at /sys/fs/cgroup")
-	}
-	return found, nil
-}
-
-// space asks the nearest folder above root that exists.
-func space(root string) (bytes, inodes uint64, err error) {
-	for dir := root; ; dir = filepath.Dir(dir) {
-		var st unix.Statfs_t
-		err := unix.Statfs(dir, &st)
-		if err == nil {
-			return st.Bavail * uint64(st.Bsize), st.Ffree, nil
-		}
-		if !errors.Is(err, unix.ENOENT) || dir == "/" {
-			return 0, 0, err
-		}
-	}
-}
-
-func hasAddress() bool {
-	addrs, err := net.InterfaceAddrs()
-	return err == nil && slices.ContainsFunc(addrs, func(a net.Addr) bool {
-		p, err := netip.ParsePrefix(a.String())
-		return err == nil && p.Addr().IsGlobalUnicast()
-	})
-}
+// The least that the state folder needs, and what it should have.
+const (
+	leastBytes, leastInodes = 64 << 20, 1000
+	lowBytes                = 1 << 30
+)
 
 // Decide says what is wrong, errors first.
 func Decide(c config.Config, f Facts) []health.Problem {
-	var out []health.Problem
-	add := func(s health.Severity, code, what, why, fix string) {
-		out = append(out, health.Problem{Code: code, Severity: s, What: what, Why: why, Fix: fix})
+	var l list
+	l.privileges(f)
+	l.runtimes(f)
+	l.cgroups(f.Cgroups)
+	if f.UID == 0 && len(f.MissingCaps) == 0 { // else each of them fails for that reason
+		l.kernel(f)
 	}
-	if f.UID != 0 {
-		add(health.Error, "NotRoot", "carob must run as root", fmt.Sprintf("it runs as user %d, which may make neither namespaces nor cgroups", f.UID), "sudo carob up")
-		return out // nothing else can be told without being root
+	l.ports(c, f)
+	l.disk(c, f.Root)
+	l.addresses(c, f.Addresses)
+	l = append(l, f.Firewall...)
+	slices.SortStableFunc(l, func(a, b health.Problem) int {
+		return strings.Compare(string(a.Severity)+a.Code, string(b.Severity)+b.Code)
+	})
+	return l
+}
+
+type list []health.Problem
+
+func (l *list) add(s health.Severity, code, what, why, fix string) {
+	*l = append(*l, health.Problem{Code: code, Severity: s, What: what, Why: why, Fix: fix})
+}
+
+func (l *list) privileges(f Facts) {
+	switch {
+	case f.UID != 0:
+		l.add(health.Error, "NotRoot", "carob must run as root", fmt.Sprintf("it runs as user %d, which may make neither namespaces nor cgroups", f.UID),
+			"sudo carob up")
+	case len(f.MissingCaps) > 0:
+		l.add(health.Error, "NotPrivileged", "carob lacks privileges", "root lacks "+strings.Join(f.MissingCaps, ", ")+", as in a container",
+			"run it on the machine itself, or in a privileged container (docker run --privileged --cgroupns=private)")
 	}
-	for program, err := range f.Runtimes {
-		if err != nil {
-			add(health.Error, "NoOCIRuntime", "the OCI runtime "+program+" was not found", err.Error(),
+}
+
+func (l *list) runtimes(f Facts) {
+	for _, program := range slices.Sorted(maps.Keys(f.Runtimes)) {
+		if err := f.Runtimes[program]; err != nil {
+			l.add(health.Error, "NoOCIRuntime", "the OCI runtime "+program+" cannot be used", err.Error(),
 				"apt-get install "+filepath.Base(program)+", or name another with --oci-runtime")
 		}
 	}
-	if f.CgroupErr != nil {
-		add(health.Error, "NoCgroups", "cgroups cannot be used", f.CgroupErr.Error(), "mount -t cgroup2 none /sys/fs/cgroup")
-	} else {
-		for _, want := range needed {
-			if !slices.Contains(f.Controllers, want) {
-				add(health.Error, "NoCgroupController", "the cgroup controller "+want+" is missing", "the kernel has it off",
-					"boot with cgroup_enable="+want+" on the kernel's command line")
+}
+
+func (l *list) cgroups(c Cgroups) {
+	if c.Err != nil {
+		fix := "mount -t cgroup2 none /sys/fs/cgroup"
+		if len(c.Usable) > 0 {
+			fix = "mount -o remount,rw /sys/fs/cgroup"
+		}
+		l.add(health.Error, "NoCgroups", "cgroups cannot be used", c.Err.Error(), fix)
+		return
+	}
+	for _, want := range needed {
+		if slices.Contains(c.Usable, want) {
+			continue
+		}
+		why, fix := "the kernel was built without it", "boot a kernel that has it, such as the distribution's own"
+		switch {
+		case slices.Contains(c.Disabled, want):
+			why = "the kernel has it off"
+			fix = fmt.Sprintf("take cgroup_disable=%[1]s off the kernel's command line, or add cgroup_enable=%[1]s to it, and boot again", want)
+		case slices.Contains(c.Enabled, want) && c.V1:
+			why = "it is not mounted"
+			fix = fmt.Sprintf("mkdir -p /sys/fs/cgroup/%[1]s && mount -t cgroup -o %[1]s cgroup /sys/fs/cgroup/%[1]s", want)
+		case slices.Contains(c.Enabled, want):
+			why = "the cgroups above hand it not down, or it is in use as cgroup v1"
+			fix = "boot with cgroup_no_v1=all on the kernel's command line; in a container, let the host hand down all controllers"
+		}
+		l.add(health.Error, "NoCgroupController", "the cgroup controller "+want+" is missing", why, fix)
+	}
+}
+
+func (l *list) kernel(f Facts) {
+	for _, k := range []struct {
+		err             error
+		code, what, mod string
+	}{
+		{f.Overlay, "NoOverlay", "the overlay file system cannot be used", "overlay"},
+		{f.Veth, "NoVeth", "veth links cannot be made", "veth"},
+		{f.NFT, "NoNFTables", "nftables cannot be used", "nf_tables nft_chain_nat nft_masq nft_fib_inet"},
+	} {
+		if k.err != nil {
+			l.add(health.Error, k.code, k.what, k.err.Error(), fmt.Sprintf("modprobe -a %s; if the modules of the running kernel, %s, are gone after an upgrade, boot again; "+
+				"if it never had them, boot one that has", k.mod, f.Kernel))
+		}
+	}
+	if f.Sysctl != nil {
+		l.add(health.Error, "SysctlReadOnly", "network settings of the kernel cannot be written", f.Sysctl.Error(), "mount -o remount,rw /proc/sys")
+	}
+}
+
+func (l *list) ports(c config.Config, f Facts) {
+	port := c.APIBind.Port()
+	switch {
+	case f.API == nil:
+	case errors.Is(f.API, syscall.EADDRNOTAVAIL):
+		l.add(health.Error, "NoSuchAddress", fmt.Sprintf("the API server cannot listen on %s", c.APIBind), "no link of this machine has that address",
+			"bind it to one that ip address shows, or to all: 0.0.0.0")
+	default:
+		l.add(health.Error, "PortInUse", fmt.Sprintf("the API server cannot listen on %s", c.APIBind), f.API.Error(),
+			fmt.Sprintf("end the program that listens there (ss -ltnp 'sport = :%d'), or choose another with --api-port", port))
+	}
+}
+
+func (l *list) disk(c config.Config, d Disk) {
+	const other = "choose another folder with --root"
+	free := fmt.Sprintf("%d MiB", d.FreeBytes>>20)
+	if d.InodesKnown {
+		free += fmt.Sprintf(" and %d inodes", d.FreeInodes)
+	}
+	where := fmt.Sprintf("%s is mounted on %s", c.Root, d.Mount)
+	switch {
+	case d.Err != nil:
+		l.add(health.Error, "RootUnusable", "the state folder "+c.Root+" cannot be used", d.Err.Error(), other)
+	case d.ReadOnly:
+		l.add(health.Error, "RootReadOnly", "the state folder "+c.Root+" cannot be written", where+", which is read-only",
+			"mount -o remount,rw "+d.Mount+", or "+other)
+	case d.NoExec:
+		l.add(health.Error, "RootNoExec", "no program can be run from the state folder "+c.Root, where+" with noexec",
+			"mount -o remount,exec "+d.Mount+", or "+other)
+	case d.Type != "":
+		l.add(health.Error, "RootNoOverlay", "containers cannot have their files in the state folder "+c.Root, where+", which is "+d.Type+
+			": overlay cannot write there", "choose a folder on ext4, xfs, btrfs or tmpfs with --root (in a container: a volume)")
+	case d.FreeBytes < leastBytes || d.InodesKnown && d.FreeInodes < leastInodes:
+		l.add(health.Error, "DiskFull", "only "+free+" are free for "+c.Root, fmt.Sprintf("at least %d MiB and %d inodes are needed", leastBytes>>20, leastInodes),
+			"make room on "+d.Mount+" (du -xh "+d.Mount+" | sort -h | tail), or "+other)
+	case d.FreeBytes < lowBytes:
+		l.add(health.Warning, "DiskLow", "only "+free+" are free for "+c.Root, "images and logs go there",
+			"make room on "+d.Mount+" (du -xh "+d.Mount+" | sort -h | tail)")
+	}
+}
+
+func (l *list) addresses(c config.Config, addresses []netip.Prefix) {
+	if !slices.ContainsFunc(addresses, func(p netip.Prefix) bool { return p.Addr().IsGlobalUnicast() }) {
+		l.add(health.Warning, "NoAddress", "no link of this machine has an address", "the node will be known by an address that only its own Pods reach",
+			"connect a network, or give a link an address: ip addr add 192.168.1.10/24 dev LINK")
+	}
+	for _, r := range []struct {
+		prefix netip.Prefix
+		flag   string
+	}{{c.PodCIDR, "--pod-cidr"}, {c.ServiceCIDR, "--service-cidr"}} {
+		for _, a := range addresses {
+			if r.prefix.IsValid() && a.Overlaps(r.prefix) {
+				l.add(health.Warning, "RangeInUse", fmt.Sprintf("the range %s (%s) overlaps a network of this machine, %s", r.prefix, r.flag, a),
+					"one of them will not be reached from here", "choose another with "+r.flag+", such as 10.142.0.0/16")
 			}
 		}
 	}
-	if !slices.Contains(f.Filesystems, "overlay") {
-		add(health.Error, "NoOverlay", "the kernel has no overlay file system", "it is neither built in nor loaded", "modprobe overlay")
-	}
-	if f.NFTErr != nil {
-		add(health.Error, "NoNFTables", "nftables cannot be used", f.NFTErr.Error(), "modprobe nf_tables, as root")
-	}
-	if f.PortErr != nil {
-		add(health.Error, "PortInUse", fmt.Sprintf("the API server cannot listen on %s", c.APIBind), f.PortErr.Error(),
-			fmt.Sprintf("end the program that listens there (ss -ltnp 'sport = :%d'), or choose another with --api-port", c.APIBind.Port()))
-	}
-	switch {
-	case f.RootErr != nil:
-		add(health.Error, "RootUnusable", "the state folder "+c.Root+" cannot be used", f.RootErr.Error(), "choose another with --root")
-	case f.FreeBytes < 64<<20 || f.FreeInodes < 1000 && f.FreeInodes > 0:
-		add(health.Error, "DiskFull", fmt.Sprintf("%d MiB and %d inodes are free for %s", f.FreeBytes>>20, f.FreeInodes, c.Root), "at least 64 MiB and 1000 inodes are needed", "free some space, or choose another folder with --root")
-	case f.FreeBytes < 1<<30:
-		add(health.Warning, "DiskLow", fmt.Sprintf("only %d MiB are free for %s", f.FreeBytes>>20, c.Root), "images and logs go there", "free some space")
-	}
-	if !f.HasAddress {
-		add(health.Warning, "NoAddress", "no link of this machine has an address", "the node will be known as 127.0.0.1, and Pods cannot reach it by that", "connect a network, or give a link an address")
-	}
-	slices.SortStableFunc(out, func(a, b health.Problem) int {
-		return strings.Compare(string(a.Severity)+a.Code, string(b.Severity)+b.Code)
-	})
-	return out
 }
