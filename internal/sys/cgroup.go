@@ -224,34 +224,41 @@ func CgroupProcs(path string) ([]int, error) {
 	return pids, nil
 }
 
-// CgroupKillAll kills every process in the cgroup and below: at once on v2; on v1 frozen first, so that none can fork away.
+// CgroupKillAll kills every process in the cgroup and below: at once on v2; on v1, and on kernels before 5.14, frozen first, so that
+// none can fork away.
 // It does not wait for them to be gone.
 func CgroupKillAll(path string) error {
 	c, err := CgroupLayout()
 	if err != nil {
 		return err
 	}
+	state, freeze, thaw := filepath.Join(c.Folder("freezer", path), "freezer.state"), "FROZEN", "THAWED"
 	if c.Unified {
-		err := os.WriteFile(filepath.Join(cgroupMount, path, "cgroup.kill"), []byte("1"), 0)
-		if err == nil || errors.Is(err, fs.ErrNotExist) {
+		dir := filepath.Join(cgroupMount, path)
+		err := os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0)
+		if err == nil || !exists(dir) {
 			return nil
 		}
-		return fmt.Errorf("kill cgroup %s: %w", path, err)
+		if exists(filepath.Join(dir, "cgroup.kill")) { // kernels before 5.14 do not have it
+			return fmt.Errorf("kill cgroup %s: %w", path, err)
+		}
+		state, freeze, thaw = filepath.Join(dir, "cgroup.freeze"), "1", "0"
 	}
 	pids, err := CgroupProcs(path)
 	if err != nil || len(pids) == 0 {
 		return err
 	}
-	state := filepath.Join(c.Folder("freezer", path), "freezer.state")
-	frozen := os.WriteFile(state, []byte("FROZEN"), 0) == nil
+	frozen := os.WriteFile(state, []byte(freeze), 0) == nil
 	if pids, err = CgroupProcs(path); err == nil {
 		for _, pid := range pids {
-			syscall.Kill(pid, syscall.SIGKILL)
+			if pid != os.Getpid() { // a thread of ours may stand there for a moment, and v1 names its process
+				syscall.Kill(pid, syscall.SIGKILL)
+			}
 		}
 	}
 	if frozen {
-		if thaw := os.WriteFile(state, []byte("THAWED"), 0); thaw != nil && !errors.Is(thaw, fs.ErrNotExist) {
-			return fmt.Errorf("thaw cgroup %s: %w", path, thaw)
+		if err := os.WriteFile(state, []byte(thaw), 0); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENODEV) {
+			return fmt.Errorf("thaw cgroup %s: %w", path, err)
 		}
 	}
 	return err

@@ -43,7 +43,8 @@ start() {
   fi
 }
 pid_of_carob() { carob status -o json | sed -n 's/^ *"pid": \([0-9]*\),*$/\1/p'; }
-export -f soon k of cgroup_of start pid_of_carob
+containers() { carob kubectl get pods -o 'jsonpath={range .items[*]}{.metadata.name}={.status.containerStatuses[*].containerID} {.status.containerStatuses[*].restartCount}{"\n"}{end}'; }
+export -f soon k containers of cgroup_of start pid_of_carob
 export group mode out
 
 echo "  | $(uname -r), $(nproc) processors, $(sed -n 's/^MemTotal: *//p' /proc/meminfo), first process: $(cat /proc/1/comm), $(crun --version | head -n 1)"
@@ -89,14 +90,13 @@ try 'carob tree shows the processes' 'carob tree | tee /dev/stderr | grep -q ngi
 try 'carob tree knows which namespaces are shared' 'carob tree -o json | grep -A 6 shares | grep -q net'
 try 'stats: kubectl get --raw' 'k get --raw "/api/v1/nodes/$(k get nodes -o name | cut -d/ -f2)/proxy/stats/summary" | tr -d " \n" | grep -q "\"workingSetBytes\":[1-9]"'
 
-pods='get pods -o jsonpath={range.items[*]}{.metadata.name}={.status.containerStatuses[*].containerID}{.status.containerStatuses[*].restartCount}{"\n"}{end}'
-k $pods >/tmp/before
+containers >/tmp/before
 of two-containers {.status.podIP} >/tmp/ip
 old=$(pid_of_carob)
 try 'kill -9 of carob' "kill -9 $old && soon 10 sh -c '! kill -0 $old 2>/dev/null'"
 [ "$mode" = systemd ] || try 'Pods go on without it' 'pgrep nginx >/dev/null && curl -fsS --max-time 10 "http://$(cat /tmp/ip)/"'
 try 'starts again' start
-try 'another process, the same containers' "[ \"\$(pid_of_carob)\" != $old ] && carob kubectl $pods | diff /tmp/before - "
+try 'another process, the same containers' "[ \"\$(pid_of_carob)\" != $old ] && containers | diff /tmp/before - >&2"
 try 'exec after the restart' 'k exec two-containers -c debian-container -- true'
 try 'scale after the restart' 'k scale deployment/web --replicas=3 && k rollout status deployment/web --timeout=90s'
 if [ "$mode" = systemd ]; then
