@@ -47,10 +47,14 @@ func down(c *cobra.Command, cfg config.Config, stopLeft StopLeft) error {
 func uninstallCommand(stopLeft StopLeft) *cobra.Command {
 	c := &cobra.Command{Use: "uninstall", Short: "stop everything and leave nothing: state, images, network, cgroups", Args: cobra.NoArgs}
 	src := config.AddRootFlag(c.Flags())
+	kubeconfig := c.Flags().String("kubeconfig", "", "kubeconfig to remove, if it is this Carob's (default: the one that it wrote last)")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, err := src.Load()
 		if err != nil {
 			return usageError{err}
+		}
+		if *kubeconfig != "" {
+			cfg.Kubeconfig = *kubeconfig
 		}
 		if err := down(c, cfg, stopLeft); err != nil {
 			return err

@@ -79,8 +79,8 @@ func (s *space) seedPod(folder string) {
 	}
 	wantMatch(s, "get pod", s.kubectl("get", "pod", "two-containers"), `^two-containers +2/2 +Running +0 +[0-9]+s$`)
 
-	// One ends, the other goes on.
-	s.sh("two-containers", "debian-container", "pkill sleep")
+	// One ends, the other goes on. What kills it is killed with it, so it must not be waited for.
+	s.sh("two-containers", "debian-container", "(sleep 0.2; pkill sleep) >/dev/null 2>&1 &")
 	p = s.waitPod("two-containers", func(p *corev1.Pod) error {
 		if status(p, "debian-container").State.Terminated == nil {
 			return fmt.Errorf("debian-container: %+v", status(p, "debian-container").State)
