@@ -1,7 +1,6 @@
 package app
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -118,32 +117,6 @@ func logger(cfg config.Config, w io.Writer) (log *slog.Logger, hush func()) {
 		}
 	}
 }
-
-// quiet lets only records of its level or above through.
-type quiet struct {
-	slog.Handler
-	level *slog.LevelVar
-}
-
-func (q quiet) Enabled(ctx context.Context, l slog.Level) bool {
-	return l >= q.level.Level() && q.Handler.Enabled(ctx, l)
-}
-
-// Handle leaves out what is said each time a client closes a stream.
-func (q quiet) Handle(ctx context.Context, r slog.Record) error {
-	closed := strings.Contains(r.Message, "use of closed network connection")
-	r.Attrs(func(a slog.Attr) bool {
-		closed = closed || a.Key == "err" && strings.Contains(a.Value.String(), "use of closed network connection")
-		return !closed
-	})
-	if closed {
-		return nil
-	}
-	return q.Handler.Handle(ctx, r)
-}
-
-func (q quiet) WithAttrs(a []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(a), q.level} }
-func (q quiet) WithGroup(name string) slog.Handler   { return quiet{q.Handler.WithGroup(name), q.level} }
 
 // TuneMemory trades a little processor time for a small heap: nearly all that this process holds is caches, which live long.
 func TuneMemory() {
