@@ -144,7 +144,7 @@ func (c *cluster) uninstall(t testing.TB) {
 	}
 	log, _ := os.ReadFile(filepath.Join(c.host.Root, "carob.log"))
 	os.WriteFile(c.savedLog(), log, 0o600)
-	if out, err := c.carob("uninstall", "--root", c.host.Root, "--kubeconfig", c.kubeconfig); err != nil {
+	if out, err := c.carob("uninstall", "--root", c.host.Root); err != nil {
 		t.Errorf("carob uninstall: %v\n%s", err, out)
 	}
 	if left := c.leaks(t, leak.Scope{}); len(left) > 0 {
@@ -192,7 +192,9 @@ func (c *cluster) showLog() {
 }
 
 // savedLog outlives the root.
-func (c *cluster) savedLog() string { return filepath.Join(os.TempDir(), fmt.Sprintf("carob-%d.log", c.host.HolderPID())) }
+func (c *cluster) savedLog() string {
+	return filepath.Join(os.TempDir(), fmt.Sprintf("carob-%d.log", c.host.HolderPID()))
+}
 
 // checkLog looks for signs of a loop that turns without end, and of a panic.
 func (c *cluster) checkLog(t testing.TB) {
