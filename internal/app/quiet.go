@@ -27,9 +27,9 @@ func (q quiet) Enabled(ctx context.Context, l slog.Level) bool {
 	return l >= q.level.Level() && q.Handler.Enabled(ctx, l)
 }
 
-// Handle implements slog.Handler.
+// Handle looks at the level once more: errors come here unasked.
 func (q quiet) Handle(ctx context.Context, r slog.Record) error {
-	if !q.Handler.Enabled(ctx, slog.LevelDebug) && isRoutine(r) {
+	if r.Level < q.level.Level() || !q.Handler.Enabled(ctx, slog.LevelDebug) && isRoutine(r) {
 		return nil
 	}
 	return q.Handler.Handle(ctx, r)
