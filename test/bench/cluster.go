@@ -164,13 +164,13 @@ func fields(path string) (map[string]float64, error) {
 
 // cpuTime is the processor time that a process has used.
 func cpuTime(pid int) (time.Duration, error) {
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", pid))
+	_, err := os.Stat(fmt.Sprintf("/proc/%d/schedstat", pid))
 	if err == nil {
 		// The first number is that of the main thread only: sum all threads.
 		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 		var sum time.Duration
 		for _, t := range tasks {
-			if raw, err = os.ReadFile(t); err == nil {
+			if raw, err := os.ReadFile(t); err == nil {
 				if w := strings.Fields(string(raw)); len(w) > 0 {
 					ns, _ := strconv.ParseInt(w[0], 10, 64)
 					sum += time.Duration(ns)
@@ -179,7 +179,7 @@ func cpuTime(pid int) (time.Duration, error) {
 		}
 		return sum, nil
 	}
-	raw, err = os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err
 	}
