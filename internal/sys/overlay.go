@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,15 +17,26 @@ func MountOverlay(target string, lower []string, upper, work string) error {
 	if len(lower) == 0 {
 		return fmt.Errorf("mount overlay at %s: no layers", target)
 	}
-	err := overlayByParts(target, lower, upper, work)
-	if err == unix.EINVAL || err == unix.ENOSYS {
-		err = overlayInOne(target, lower, upper, work)
+	mount := overlayInOne
+	if overlayTakesParts() {
+		mount = overlayByParts
 	}
+	err := mount(target, lower, upper, work)
 	if err != nil {
 		return fmt.Errorf("mount overlay at %s: %w", target, err)
 	}
 	return nil
 }
+
+// overlayTakesParts asks the kernel once: one that does not know the option complains in its log each time.
+var overlayTakesParts = sync.OnceValue(func() bool {
+	fd, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return unix.FsconfigSetString(fd, "lowerdir+", "/") == nil
+})
 
 func overlayByParts(target string, lower []string, upper, work string) error {
 	fd, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
@@ -54,17 +66,49 @@ func overlayByParts(target string, lower []string, upper, work string) error {
 	return unix.MoveMount(mnt, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH)
 }
 
+// overlayInOne passes all folders in the one page that mount(2) takes. Layers are named from their common folder, by a thread that stands
+// there, so that as many fit as overlay itself takes.
 func overlayInOne(target string, lower []string, upper, work string) error {
+	base := filepath.Dir(lower[0])
+	for _, l := range lower {
+		for base != "/" && !strings.HasPrefix(l, base+"/") {
+			base = filepath.Dir(base)
+		}
+	}
+	opts, err := overlayOptions(base, lower, upper, work)
+	if err != nil {
+		return err
+	}
+	return onNewThread(func() error {
+		if err := unix.Unshare(unix.CLONE_FS); err != nil {
+			return err
+		}
+		if err := unix.Chdir(base); err != nil {
+			return &os.PathError{Op: "chdir", Path: base, Err: err}
+		}
+		err := unix.Mount("overlay", target, "overlay", 0, opts+",volatile")
+		if err == unix.EINVAL { // kernels before 5.10
+			err = unix.Mount("overlay", target, "overlay", 0, opts)
+		}
+		return err
+	})
+}
+
+func overlayOptions(base string, lower []string, upper, work string) (string, error) {
 	escape := strings.NewReplacer(`\`, `\\`, `:`, `\:`, `,`, `\,`)
 	parts := make([]string, len(lower))
 	for i, l := range lower {
-		parts[i] = escape.Replace(l)
+		rel, err := filepath.Rel(base, l)
+		if err != nil {
+			return "", err
+		}
+		parts[i] = escape.Replace(rel)
 	}
 	opts := "lowerdir=" + strings.Join(parts, ":") + ",upperdir=" + escape.Replace(upper) + ",workdir=" + escape.Replace(work)
-	if len(opts) >= os.Getpagesize() {
-		return fmt.Errorf("%d layers do not fit into one mount option, and this kernel takes no more", len(lower))
+	if len(opts)+len(",volatile") >= os.Getpagesize() {
+		return "", fmt.Errorf("%d layers do not fit into one mount option, and this kernel takes no more", len(lower))
 	}
-	return unix.Mount("overlay", target, "overlay", 0, opts)
+	return opts, nil
 }
 
 // Unmount detaches whatever is mounted at the path, as often as something is. Nothing mounted is no error.

@@ -56,7 +56,7 @@ try "start ($mode)" start || {
   echo DONE
   exit
 }
-try 'node is Ready' 'k get nodes -o wide | tee /dev/stderr | grep -q " Ready "'
+try 'node is Ready' 'k get nodes -o wide | tee /dev/stderr | grep " Ready "'
 try 'import images' 'carob image import /load/images/*.tar'
 k apply -f /load/guest/pods.yaml >$out 2>&1 || echo "FAIL apply: $(tail -n 1 $out)"
 # No registry is reached from here: what was imported must do.
@@ -65,11 +65,11 @@ k apply -f /tmp/two.yaml >$out 2>&1 || echo "FAIL apply: $(tail -n 1 $out)"
 try 'two containers run' 'k wait --for=condition=Ready pod/two-containers --timeout=90s || { k describe pod two-containers; false; }'
 try 'Deployment of 2 is available' 'k rollout status deployment/web --timeout=90s || { k describe pods -l app=web; false; }'
 try 'both of its Pods are Running' '[ "$(k get pods -l app=web --no-headers | tee /dev/stderr | grep -c "1/1  *Running")" = 2 ]'
-try 'the page of the second container, through the Pod IP' 'curl -fsS --max-time 10 "http://$(of two-containers {.status.podIP})/" | tee /dev/stderr | grep -q "Hello from the debian container"'
-try 'a Pod reaches another by its IP' 'k exec deploy/web -- curl -fsS --max-time 10 "http://$(of two-containers {.status.podIP})/" | tee /dev/stderr | grep -q Hello'
-try 'exec sees its peer on localhost' 'k exec two-containers -c debian-container -- curl -fsS --max-time 10 http://127.0.0.1/ | grep -q Hello'
+try 'the page of the second container, through the Pod IP' 'curl -fsS --max-time 10 "http://$(of two-containers {.status.podIP})/" | tee /dev/stderr | grep "Hello from the debian container"'
+try 'a Pod reaches another by its IP' 'k exec deploy/web -- curl -fsS --max-time 10 "http://$(of two-containers {.status.podIP})/" | tee /dev/stderr | grep Hello'
+try 'exec sees its peer on localhost' 'k exec two-containers -c debian-container -- curl -fsS --max-time 10 http://127.0.0.1/ | grep Hello'
 try 'exec returns the exit code' 'k exec two-containers -c debian-container -- sh -c "exit 7"; [ $? = 7 ]'
-try 'logs' 'soon 20 sh -c "carob kubectl logs limited | tee /dev/stderr | grep -q started"'
+try 'logs' 'soon 20 sh -c "carob kubectl logs limited | tee /dev/stderr | grep started"'
 
 try 'cpu limit is in cpu.max' 'f=$(cgroup_of limited main)/cpu.max; cat $f >&2; [ "$(cat $f)" = "20000 100000" ]'
 try 'cpu request is in cpu.weight' 'f=$(cgroup_of limited main)/cpu.weight; cat $f >&2; [ "$(cat $f)" = 4 ]'
@@ -77,18 +77,18 @@ try 'memory limit is in memory.max' 'f=$(cgroup_of limited main)/memory.max; cat
 try 'the Pod has limits too' 'd=$(dirname "$(cgroup_of limited main)"); cat $d/cpu.max $d/memory.max >&2; [ "$(cat $d/cpu.max)" = "20000 100000" ] && [ "$(cat $d/memory.max)" = 33554432 ]'
 try 'cpu limit throttles' 'soon 20 awk "/^nr_throttled/ { exit !(\$2 > 0) }" "$(cgroup_of limited main)/cpu.stat"'
 try 'pids limit is not the machine'\''s' 'cat "$(cgroup_of limited main)/pids.max"'
-try 'a container sees its own cgroup as the root' 'k exec limited -- sh -c "cat /proc/self/cgroup; ls /sys/fs/cgroup" | tee /dev/stderr | grep -qx 0::/'
-try 'OOMKilled' 'soon 60 sh -c "carob kubectl get pod hungry -o jsonpath={.status.containerStatuses[0].state.terminated.reason} | tee /dev/stderr | grep -q OOMKilled" || { k describe pod hungry; false; }'
+try 'a container sees its own cgroup as the root' 'k exec limited -- sh -c "cat /proc/self/cgroup; ls /sys/fs/cgroup" | tee /dev/stderr | grep -x 0::/'
+try 'OOMKilled' 'soon 60 sh -c "carob kubectl get pod hungry -o jsonpath={.status.containerStatuses[0].state.terminated.reason} | tee /dev/stderr | grep OOMKilled" || { k describe pod hungry; false; }'
 try 'OOMKilled has exit code 137' '[ "$(of hungry {.status.containerStatuses[0].state.terminated.exitCode})" = 137 ]'
-try 'OOM of a child leaves the container to end by itself, and is told' 'soon 60 sh -c "carob kubectl get pod hungry-child -o jsonpath={.status.phase} | grep -qE \"Failed|Succeeded\""; of hungry-child {.status.containerStatuses[0].state.terminated} >&2; [ "$(of hungry-child {.status.containerStatuses[0].state.terminated.reason})" = OOMKilled ]'
-try 'exit code of a Pod that ends' 'soon 30 sh -c "carob kubectl get pod ends -o jsonpath={.status.containerStatuses[0].state.terminated.exitCode} | tee /dev/stderr | grep -q 3"'
+try 'OOM of a child leaves the container to end by itself, and is told' 'soon 60 sh -c "carob kubectl get pod hungry-child -o jsonpath={.status.phase} | grep -E \"Failed|Succeeded\""; of hungry-child {.status.containerStatuses[0].state.terminated} >&2; [ "$(of hungry-child {.status.containerStatuses[0].state.terminated.reason})" = OOMKilled ]'
+try 'exit code of a Pod that ends' 'soon 30 sh -c "carob kubectl get pod ends -o jsonpath={.status.containerStatuses[0].state.terminated.exitCode} | tee /dev/stderr | grep 3"'
 try 'kill of one container leaves the other and the IP' '
   ip=$(of restarts {.status.podIP}); kill -9 $(cat "$(cgroup_of restarts a)/cgroup.procs")
-  soon 40 sh -c "carob kubectl get pod restarts -o jsonpath={.status.containerStatuses[0].restartCount} | grep -qx 1"
+  soon 40 sh -c "carob kubectl get pod restarts -o jsonpath={.status.containerStatuses[0].restartCount} | grep -x 1"
   of restarts "{.status.podIP} {.status.containerStatuses[*].restartCount}" >&2; [ "$(of restarts "{.status.podIP} {.status.containerStatuses[*].restartCount}")" = "$ip 1 0" ]'
-try 'carob tree shows the processes' 'carob tree | tee /dev/stderr | grep -q nginx'
-try 'carob tree knows which namespaces are shared' 'carob tree -o json | grep -A 6 shares | grep -q net'
-try 'stats: kubectl get --raw' 'k get --raw "/api/v1/nodes/$(k get nodes -o name | cut -d/ -f2)/proxy/stats/summary" | tr -d " \n" | grep -q "\"workingSetBytes\":[1-9]"'
+try 'carob tree shows the processes' 'carob tree | tee /dev/stderr | grep nginx'
+try 'carob tree knows which namespaces are shared' 'carob tree -o json | tee /dev/stderr | grep -A 6 shares | grep net'
+try 'stats: kubectl get --raw' 'k get --raw "/api/v1/nodes/$(k get nodes -o name | cut -d/ -f2)/proxy/stats/summary" | tr -d " \n" | grep "\"workingSetBytes\":[1-9]"'
 
 containers >/tmp/before
 of two-containers {.status.podIP} >/tmp/ip
@@ -100,7 +100,7 @@ try 'another process, the same containers' "[ \"\$(pid_of_carob)\" != $old ] && 
 try 'exec after the restart' 'k exec two-containers -c debian-container -- true'
 try 'scale after the restart' 'k scale deployment/web --replicas=3 && k rollout status deployment/web --timeout=90s'
 if [ "$mode" = systemd ]; then
-  try 'systemctl restart leaves the Pods' "systemctl restart carob && soon 60 sh -c 'carob status -o json >/dev/null' && k rollout status deployment/web --timeout=60s && k get pod two-containers | grep -q '2/2 *Running *0'"
+  try 'systemctl restart leaves the Pods' "systemctl restart carob && soon 60 sh -c 'carob status -o json >/dev/null' && k rollout status deployment/web --timeout=60s && k get pod two-containers | grep '2/2 *Running *0'"
   try 'systemctl daemon-reload leaves the limits' 'systemctl daemon-reload && sleep 1 && [ "$(cat "$(cgroup_of limited main)/memory.max")" = 33554432 ]'
 fi
 try 'delete' 'k delete pod two-containers limited --wait --timeout=60s && [ -z "$(k get pod two-containers -o name --ignore-not-found)" ]'
