@@ -114,6 +114,9 @@ func (r *Runtime) makeContainer(c *container, img *image.Image) error {
 	if err := makeMountSources(c.rec.Config); err != nil {
 		return err
 	}
+	if bin, _, err := r.binary(c.sb.rec.Handler); err == nil && filepath.Base(bin) == "crun" {
+		c.seccomp = r.seccomp.offer(spec)
+	}
 	if err := r.writeBundle(c.rec.ID, spec); err != nil {
 		return err
 	}

@@ -34,6 +34,7 @@ type Runtime struct {
 	binaries map[string]string
 	events   events
 	waiting  waiters
+	seccomp  seccompCache
 
 	mu         sync.Mutex
 	sandboxes  map[string]*sandbox
@@ -53,13 +54,15 @@ type sandbox struct {
 	stopping bool
 }
 
-// container is one container. rec is guarded by Runtime.mu; exited is closed once it has ended.
+// container is one container. rec is guarded by Runtime.mu; exited is closed once it has ended. seccomp is what its start can teach.
 type container struct {
 	turn   turn
 	disk   sync.Mutex // as sandbox.disk
 	sb     *sandbox
 	rec    containerRecord
 	exited chan struct{}
+
+	seccomp *seccompKey
 }
 
 // turn lets one verb at a time work on something; waiting ends with the context.

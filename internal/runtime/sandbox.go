@@ -167,18 +167,17 @@ func (r *Runtime) startShim(ctx context.Context, sb *sandbox) error {
 	if err := sys.CgroupCreate(cgroup, sys.Resources{}); err != nil {
 		return err
 	}
-	spec := shim.Spec{Binary: r.shim, Dir: r.cfg.shimDir(id), Socket: r.cfg.shimSocket(id), Boot: r.boot}
-	place := func(pid int) error { return sys.CgroupEnter(cgroup, pid) }
+	spec := shim.Spec{Binary: r.shim, Dir: r.cfg.shimDir(id), Socket: r.cfg.shimSocket(id), Boot: r.boot,
+		Within: func(start func() error) error { return sys.BornInCgroup(cgroup, start) }}
 	if r.cgroups.Unified {
 		folder, err := os.Open(r.cgroups.Folder("", cgroup))
 		if err != nil {
 			return err
 		}
 		defer folder.Close()
-		spec.Cgroup, place = folder, func(int) error { return nil }
+		spec.Cgroup = folder
 	}
-	client, err := shim.Start(spec, place,
-		func(f wire.Frame) { r.heard(sb, f) }, func() { r.lost(sb) })
+	client, err := shim.Start(spec, func(f wire.Frame) { r.heard(sb, f) }, func() { r.lost(sb) })
 	if err != nil {
 		return err
 	}

@@ -52,6 +52,7 @@ func (r *Runtime) StartContainer(ctx context.Context, id string) error {
 	if err != nil {
 		return r.startFailed(c, err)
 	}
+	r.seccomp.learn(c.seccomp, filepath.Join(r.cfg.ociRoot(), c.rec.ID))
 	r.containerIs(c, wire.Frame{Op: wire.OpState, ID: c.rec.ID, Pid: reply.Pid, Started: int(r.cfg.Clock.Now().UnixNano())})
 	return nil
 }

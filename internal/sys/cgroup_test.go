@@ -2,9 +2,11 @@ package sys
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -101,5 +103,64 @@ func TestInNamespacesKeepsTheFirstThread(t *testing.T) {
 	}
 	if after, _ := os.Readlink("/proc/self/ns/net"); after != before {
 		t.Error("the process changed its namespace")
+	}
+}
+
+func TestBornInCgroup(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	c, err := CgroupLayout()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.V1) == 0 {
+		t.Skip("no cgroup v1 here")
+	}
+	path := "/carob-test-" + time.Now().Format("150405.000000")
+	if err := CgroupCreate(path, Resources{}); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sleep", "1000")
+	if err := BornInCgroup(path, cmd.Start); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range c.Folders(path) {
+		raw, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+		if err != nil {
+			t.Error(err)
+		}
+		if d := cmp.Diff(fmt.Sprintf("%d\n", cmd.Process.Pid), string(raw)); d != "" {
+			t.Errorf("%s: %s", dir, d)
+		}
+	}
+	if err := CgroupKillAll(path); err != nil {
+		t.Error(err)
+	}
+	cmd.Wait()
+	if err := CgroupRemove(path); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestKillSparesOneself(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	path := "/carob-test-" + time.Now().Format("150405.000000")
+	if err := CgroupCreate(path, Resources{}); err != nil {
+		t.Fatal(err)
+	}
+	inside, killed := make(chan struct{}), make(chan error, 1)
+	go func() {
+		<-inside
+		killed <- CgroupKillAll(path)
+	}()
+	// The thread inside may be frozen for a moment, so it is another that kills.
+	if err := BornInCgroup(path, func() error { close(inside); return <-killed }); err != nil {
+		t.Error(err)
+	}
+	if err := CgroupRemove(path); err != nil {
+		t.Error(err)
 	}
 }

@@ -48,12 +48,14 @@ type Spec struct {
 	Dir, Socket string
 	// Boot is the boot id that it notes with its facts.
 	Boot string
-	// Cgroup is the open folder of the cgroup (v2) to start it in; nil to have ready place it.
+	// Cgroup is the open folder of the cgroup (v2) to start it in; may be nil.
 	Cgroup *os.File
+	// Within runs the function that starts the process, on a thread whose cgroups the process is to inherit.
+	Within func(start func() error) error
 }
 
-// Start starts a shim and connects to it. ready is called with its process before the shim is used, to place it in its cgroup.
-func Start(s Spec, ready func(pid int) error, report func(wire.Frame), gone func()) (*Client, error) {
+// Start starts a shim and connects to it.
+func Start(s Spec, report func(wire.Frame), gone func()) (*Client, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("start shim: %w", err)
@@ -76,14 +78,10 @@ func Start(s Spec, ready func(pid int) error, report func(wire.Frame), gone func
 	if s.Cgroup != nil {
 		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(s.Cgroup.Fd())
 	}
-	if err := cmd.Start(); err != nil {
+	if err := s.Within(cmd.Start); err != nil {
 		return nil, fmt.Errorf("start shim: %w", err)
 	}
 	go cmd.Wait() // reaps it, if this process lives that long
-	if err := ready(cmd.Process.Pid); err != nil {
-		cmd.Process.Kill()
-		return nil, fmt.Errorf("start shim: %w", err)
-	}
 	conn, err := net.FileConn(ours)
 	if err != nil {
 		cmd.Process.Kill()
