@@ -123,6 +123,7 @@ func makeLoad(ctx context.Context, o options, file string) error {
 		{"cp", o.carob, filepath.Join(tree, "carob")},
 		append(append([]string{"cp"}, archives...), filepath.Join(tree, "images")),
 		{"cp", "-r", o.examples, filepath.Join(tree, "examples")},
+		{"cp", o.unit, filepath.Join(tree, "carob.service")},
 		{"cp", "-r", o.guest, filepath.Join(tree, "guest")},
 	} {
 		if err := command(ctx, c[0], c[1:]...); err != nil {

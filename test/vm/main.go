@@ -21,12 +21,12 @@ import (
 type options struct {
 	// dir is where everything is made, images has the archives to import, carob is the program under test.
 	dir, images, carob string
-	// guest is the folder of scripts, examples that of manifests.
-	guest, examples string
-	modes           []string
-	memory          string
-	timeout         time.Duration
-	verbose         bool
+	// guest is the folder of scripts, examples that of manifests, unit the file that systemd runs a Carob by.
+	guest, examples, unit string
+	modes                 []string
+	memory                string
+	timeout               time.Duration
+	verbose               bool
 }
 
 func main() {
@@ -37,6 +37,7 @@ func main() {
 	flag.StringVar(&o.carob, "carob", "bin/carob", "the program to try")
 	flag.StringVar(&o.guest, "guest", "test/vm/guest", "folder of the guest's scripts")
 	flag.StringVar(&o.examples, "examples", "examples", "folder of manifests")
+	flag.StringVar(&o.unit, "unit", "docs/carob.service", "the unit for systemd")
 	flag.StringVar(&modes, "modes", "plain,systemd", "how to boot: plain, systemd")
 	flag.StringVar(&o.memory, "memory", "2G", "the machine's memory")
 	flag.DurationVar(&o.timeout, "timeout", 8*time.Minute, "for one boot with its checks")

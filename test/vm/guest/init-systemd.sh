@@ -2,18 +2,14 @@
 # Writes the units of a machine with systemd, and becomes systemd. The Carob runs as a unit that leaves its Pods alone, the checks as another.
 export PATH=/usr/sbin:/usr/bin
 units=/etc/systemd/system
-cat >$units/carob.service <<'UNIT'
+cp /load/carob.service $units/ # as docs has it, for all users
+ln -sf /load/carob /usr/local/bin/carob
+mkdir -p $units/carob.service.d
+cat >$units/carob.service.d/vm.conf <<'UNIT'
 [Unit]
-Description=Carob
 After=vm-network.service
 Requires=vm-network.service
 [Service]
-Type=exec
-ExecStart=/load/carob server
-Delegate=yes
-KillMode=process
-Restart=on-failure
-RestartSec=1
 StandardOutput=append:/var/log/carob.log
 StandardError=inherit
 UNIT
