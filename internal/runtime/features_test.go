@@ -31,12 +31,12 @@ func TestWhoAndWhat(t *testing.T) {
 	cfg.DnsConfig = &runtimeapi.DNSConfig{Servers: []string{"10.43.0.10"}, Searches: []string{"a.b"}, Options: []string{"ndots:5"}}
 	cfg.Linux.Sysctls = map[string]string{"net.ipv4.ip_forward": "1", "kernel.shm_rmid_forced": "1"}
 	pod := b.pod(cfg)
-	c := containerConfig("ann", "sh", "-c", "id; cat /etc/resolv.conf /etc/hostname; hostname; echo $HOME $X; cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shm_rmid_forced; ls -d /dev/shm; echo >/x || echo refused")
+	c := containerConfig("ann", "sh", "-c", "id; cat /etc/resolv.conf /etc/hostname; hostname; echo $HOME $X; cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shm_rmid_forced; ls -d /dev/shm; (echo >/x) 2>&1 || echo refused")
 	c.Linux.SecurityContext.RunAsUsername = "ann"
 	c.Linux.SecurityContext.SupplementalGroups = []int64{77}
 	c.Envs = []*runtimeapi.KeyValue{{Key: "X", Value: []byte("y=z")}}
 	want := "uid=1000(ann) gid=1000(ann) groups=50(staff),77,1000(ann)\nsearch a.b\nnameserver 10.43.0.10\noptions ndots:5\ncalled\ncalled\n/home/ann y=z\n1\n1\n/dev/shm\n" +
-		"stderr F sh: can't create /x: Permission denied\nrefused\n"
+		"sh: can't create /x: Permission denied\nrefused\n"
 	if d := cmp.Diff(want, b.output(pod, c)); d != "" {
 		t.Error(d)
 	}
