@@ -2,16 +2,19 @@ package replicaset
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -56,6 +59,31 @@ func start(t *testing.T, objects ...runtime.Object) *world {
 		rs := have.(*appsv1.ReplicaSet).DeepCopy()
 		rs.Status = update.Status
 		return true, rs, w.client.Tracker().Update(sets, rs, rs.Namespace)
+	})
+	// The fake would let two adopt the same Pod, which the API server refuses.
+	var adopting sync.Mutex
+	pods := corev1.SchemeGroupVersion.WithResource("pods")
+	w.client.PrependReactor("patch", "pods", func(a clienttesting.Action) (bool, runtime.Object, error) {
+		patch := a.(clienttesting.PatchAction)
+		if !strings.Contains(string(patch.GetPatch()), `"controller":true`) {
+			return false, nil, nil
+		}
+		adopting.Lock()
+		defer adopting.Unlock()
+		have, err := w.client.Tracker().Get(pods, patch.GetNamespace(), patch.GetName())
+		if err != nil {
+			return true, nil, err
+		}
+		p := have.(*corev1.Pod).DeepCopy()
+		if metav1.GetControllerOf(p) != nil {
+			return true, nil, apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("Pod").GroupKind(), p.Name, nil)
+		}
+		var add corev1.Pod
+		if err := json.Unmarshal(patch.GetPatch(), &add); err != nil {
+			return true, nil, err
+		}
+		p.OwnerReferences = append(p.OwnerReferences, add.OwnerReferences...)
+		return true, p, w.client.Tracker().Update(pods, p, p.Namespace)
 	})
 	factory := informers.NewSharedInformerFactory(w.client, 0)
 	c, err := New(Config{Client: w.client, Informers: factory, Recorder: w.events, Log: slog.New(slog.DiscardHandler)})
