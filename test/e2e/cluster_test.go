@@ -58,11 +58,8 @@ func newCluster(t testing.TB) *cluster {
 	}
 	c := &cluster{host: host.New(t)}
 	c.kubeconfig = filepath.Join(c.host.Dir, "kubeconfig")
-	note := filepath.Join(os.TempDir(), fmt.Sprintf("host-%d", c.host.HolderPID()))
-	if err := os.WriteFile(note, []byte(c.host.Root+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.Remove(note) })
+	c.note(t)
+	t.Cleanup(func() { os.Remove(c.notePath()) })
 	t.Cleanup(func() {
 		if !c.gone {
 			c.uninstall(t)
@@ -74,6 +71,18 @@ func newCluster(t testing.TB) *cluster {
 	c.startRegistry(t, "127.0.0.1:5000", "docker.io")
 	c.startRegistry(t, "127.0.0.1:5001", privateAs, "-private", "nginx=tester:secret")
 	return c
+}
+
+// note tells run.sh which host to clean up if this process is cut short.
+func (c *cluster) note(t testing.TB) {
+	t.Helper()
+	if err := os.WriteFile(c.notePath(), []byte(c.host.Root+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (c *cluster) notePath() string {
+	return filepath.Join(os.TempDir(), fmt.Sprintf("host-%d", c.host.HolderPID()))
 }
 
 func (c *cluster) certs() string { return filepath.Join(c.host.Dir, "certs.d") }
@@ -118,8 +127,10 @@ func (c *cluster) up(t testing.TB) string {
 }
 
 // carob runs the binary in the host. It leaves the environment's KUBECONFIG out.
-func (c *cluster) carob(args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+func (c *cluster) carob(args ...string) (string, error) { return c.carobWithin(2*time.Minute, args...) }
+
+func (c *cluster) carobWithin(limit time.Duration, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	out, err := c.command(ctx, carobBinary, args...).CombinedOutput()
 	return string(out), err
@@ -147,8 +158,17 @@ func (c *cluster) uninstall(t testing.TB) {
 	if out, err := c.carob("uninstall", "--root", c.host.Root); err != nil {
 		t.Errorf("carob uninstall: %v\n%s", err, out)
 	}
+	c.nothingLeft(t)
+}
+
+// nothingLeft checks what an uninstall left on the machine.
+func (c *cluster) nothingLeft(t testing.TB) {
+	t.Helper()
 	if left := c.leaks(t, leak.Scope{}); len(left) > 0 {
 		t.Errorf("left after carob uninstall:\n%s", strings.Join(left, "\n"))
+	}
+	if _, err := os.Stat(c.kubeconfig); err == nil {
+		t.Errorf("left after carob uninstall: the kubeconfig %s", c.kubeconfig)
 	}
 }
 
