@@ -11,7 +11,7 @@ import (
 )
 
 // MountOverlay mounts an overlay of the read-only folders lower (topmost first) below upper at target. work is overlay's scratch folder on
-// upper's file system. Each folder is passed on its own, so that any number of layers fit; kernels before 6.5 get them in one option.
+// upper's file system. Each folder is passed on its own, so that any number of layers fit; kernels before 6.7 get them in one option.
 // The file system is mounted volatile: what is written is not synced when it is unmounted, which suits files that end with a container.
 func MountOverlay(target string, lower []string, upper, work string) error {
 	if len(lower) == 0 {
@@ -28,14 +28,15 @@ func MountOverlay(target string, lower []string, upper, work string) error {
 	return nil
 }
 
-// overlayTakesParts asks the kernel once: one that does not know the option complains in its log each time.
+// overlayTakesParts asks the kernel once: one that does not know the option complains in its log at each mount. Kernels before 6.5 take
+// any option until they mount, so one that takes nonsense is one of them.
 var overlayTakesParts = sync.OnceValue(func() bool {
 	fd, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return false
 	}
 	defer unix.Close(fd)
-	return unix.FsconfigSetString(fd, "lowerdir+", "/") == nil
+	return unix.FsconfigSetString(fd, "no-such-option", "/") != nil && unix.FsconfigSetString(fd, "lowerdir+", "/") == nil
 })
 
 func overlayByParts(target string, lower []string, upper, work string) error {

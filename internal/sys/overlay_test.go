@@ -72,3 +72,21 @@ func TestMountOverlay(t *testing.T) {
 		t.Errorf("the working folder became %s: %v", now, err)
 	}
 }
+
+// What the kernel was asked must hold when it mounts.
+func TestOverlayTakesParts(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	var uts unix.Utsname
+	if err := unix.Uname(&uts); err != nil {
+		t.Fatal(err)
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(uts.Release[:]), "%d.%d", &major, &minor); err != nil {
+		t.Fatal(err)
+	}
+	if want := major > 6 || major == 6 && minor >= 7; overlayTakesParts() != want {
+		t.Errorf("kernel %d.%d: got %t", major, minor, !want)
+	}
+}
