@@ -17,11 +17,13 @@ func MountOverlay(target string, lower []string, upper, work string) error {
 	if len(lower) == 0 {
 		return fmt.Errorf("mount overlay at %s: no layers", target)
 	}
-	mount := overlayInOne
+	err := error(unix.EINVAL)
 	if overlayTakesParts() {
-		mount = overlayByParts
+		err = overlayByParts(target, lower, upper, work)
 	}
-	err := mount(target, lower, upper, work)
+	if err == unix.EINVAL {
+		err = overlayInOne(target, lower, upper, work)
+	}
 	if err != nil {
 		return fmt.Errorf("mount overlay at %s: %w", target, err)
 	}
