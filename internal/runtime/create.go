@@ -33,11 +33,12 @@ func (r *Runtime) CreateContainer(ctx context.Context, sandboxID string, config 
 		return "", status.Error(codes.InvalidArgument, "container config: metadata needs a name")
 	}
 	r.mu.Lock()
-	ready := sb.rec.Ready && !sb.stopping
+	ready, pause := sb.rec.Ready && !sb.stopping, sb.rec.PausePID
 	r.mu.Unlock()
 	if !ready {
 		return "", status.Errorf(codes.FailedPrecondition, "sandbox %q is not ready", sandboxID)
 	}
+	r.anticipateMove(sb.rec.ID, pause)
 	img, err := r.cfg.Images.Resolve(ctx, config.GetImage().GetImage())
 	if err != nil {
 		return "", fmt.Errorf("create container %s: %w", name, err)

@@ -35,6 +35,7 @@ type Runtime struct {
 	events   events
 	waiting  waiters
 	seccomp  seccompCache
+	beside   sync.WaitGroup // what goes on beside the verbs
 
 	mu         sync.Mutex
 	sandboxes  map[string]*sandbox
@@ -172,6 +173,7 @@ func (r *Runtime) Close(context.Context) error {
 	for _, c := range clients {
 		c.Close()
 	}
+	r.beside.Wait()
 	return nil
 }
 

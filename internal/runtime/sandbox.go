@@ -121,6 +121,7 @@ func (r *Runtime) makeSandbox(ctx context.Context, sb *sandbox) error {
 		return fmt.Errorf("start pause: %w", err)
 	}
 	rec.PausePID = reply.Pid
+	r.anticipateMove(rec.ID, rec.PausePID)
 	if opt.GetNetwork() != runtimeapi.NamespaceMode_NODE {
 		if err := r.connect(ctx, rec); err != nil {
 			return err
@@ -142,6 +143,11 @@ func (r *Runtime) makeSandbox(ctx context.Context, sb *sandbox) error {
 	r.sandboxes[rec.ID] = sb
 	r.mu.Unlock()
 	return nil
+}
+
+// anticipateMove is for the OCI runtime, which will soon move a container into its cgroup. It goes on beside the caller.
+func (r *Runtime) anticipateMove(sandboxID string, pausePID int) {
+	r.beside.Go(func() { sys.CgroupAnticipateMove(r.cfg.shimCgroup(sandboxID), pausePID) })
 }
 
 func sandboxNamespaces(opt *runtimeapi.NamespaceOption) []string {
