@@ -2,13 +2,23 @@ package agent
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
+	"time"
 
 	"carob.dev/carob/internal/agent/podstate"
 )
 
+// How long a Pod may take beyond its grace to be stopped, and how long the API may take to be told.
+const (
+	restPatience   = 15 * time.Second
+	statusPatience = 2 * time.Second
+)
+
 // Rest stops the containers of all Pods gracefully, with their preStop hooks and grace periods, and their sandboxes. The Pods stay in the
-// API; those that are to go on do so when the node's next agent starts. tell is called for each Pod that rests. Run goes on meanwhile.
+// API; those that are to go on do so when the node's next agent starts. tell is called for each Pod that rests. Run goes on meanwhile. An
+// error names the Pods that cannot be stopped.
 func (a *Agent) Rest(ctx context.Context, tell func(namespace, name string)) error {
 	a.mu.Lock()
 	a.resting = true
@@ -17,28 +27,62 @@ func (a *Agent) Rest(ctx context.Context, tell func(namespace, name string)) err
 		all = append(all, w)
 	}
 	a.mu.Unlock()
-	var wg sync.WaitGroup
+	var (
+		wg   sync.WaitGroup
+		mu   sync.Mutex // guards errs
+		errs []error
+	)
 	for _, w := range all {
-		rested := make(chan struct{})
-		idle := false
-		w.post(func() {
-			idle = w.facts.Rested()
-			w.rested = rested
-			w.rest()
-		})
 		wg.Go(func() {
-			select {
-			case <-rested:
-				if !idle {
-					tell(w.namespace, w.name)
-				}
-			case <-w.ended:
-			case <-ctx.Done():
+			if err := w.putToRest(ctx, tell); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				errs = append(errs, err)
 			}
 		})
 	}
 	wg.Wait()
-	return ctx.Err()
+	return errors.Join(errs...)
+}
+
+func (w *worker) putToRest(ctx context.Context, tell func(namespace, name string)) error {
+	asked, rested, told := make(chan time.Duration, 1), make(chan struct{}), make(chan struct{})
+	idle := false
+	w.post(func() {
+		idle = w.facts.Rested()
+		w.rested, w.restTold = rested, told
+		w.rest()
+		asked <- podstate.Grace(w.pod)
+	})
+	limit := restPatience
+	select {
+	case grace := <-asked:
+		limit += grace
+	case <-w.ended:
+		return nil
+	}
+	timer := w.a.cfg.Clock.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-rested:
+		if !idle {
+			tell(w.namespace, w.name)
+		}
+	case <-w.ended:
+		return nil
+	case <-timer.C():
+		return fmt.Errorf("pod %s/%s cannot be stopped: see the log", w.namespace, w.name)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	timer.Reset(statusPatience)
+	select {
+	case <-told:
+	case <-w.ended:
+	case <-timer.C():
+	case <-ctx.Done():
+	}
+	return nil
 }
 
 // rest is called on the worker's goroutine, or before that runs.
@@ -48,10 +92,14 @@ func (w *worker) rest() {
 	}
 }
 
-// tellRest says once that the Pod rests.
+// tellRest says once that the Pod rests, and once that the API knows.
 func (w *worker) tellRest() {
-	if w.rested != nil && w.facts.Rested() && (w.facts.StatusWritten || podstate.Ending(w.pod, w.facts)) {
+	if w.rested != nil && w.facts.Rested() {
 		close(w.rested)
 		w.rested = nil
+	}
+	if w.restTold != nil && w.rested == nil && w.facts.StatusWritten {
+		close(w.restTold)
+		w.restTold = nil
 	}
 }

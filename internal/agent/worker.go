@@ -44,8 +44,8 @@ type worker struct {
 	done       bool
 	// rejected says that the node did not take the Pod. It is fixed when the worker is made.
 	rejected bool
-	// rested is closed once the Pod rests, if it was asked to.
-	rested chan struct{}
+	// rested is closed once the Pod rests, if it was asked to, restTold once the API has been told.
+	rested, restTold chan struct{}
 	// namespace and name never change; ended is closed when run returns.
 	namespace, name string
 	ended           chan struct{}

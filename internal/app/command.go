@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
 
+	"carob.dev/carob/internal/cli"
 	"carob.dev/carob/internal/config"
 	"carob.dev/carob/internal/health"
 )
@@ -35,7 +36,7 @@ func upCommand() *cobra.Command {
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, err := src.Load()
 		if err != nil {
-			return err
+			return cli.Usage(err)
 		}
 		out := c.OutOrStdout()
 		if *daemon {
@@ -83,7 +84,7 @@ func serverCommand() *cobra.Command {
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, err := src.Load()
 		if err != nil {
-			return err
+			return cli.Usage(err)
 		}
 		ctx, stop := signal.NotifyContext(c.Context(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 		defer stop()

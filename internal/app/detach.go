@@ -11,12 +11,16 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"carob.dev/carob/internal/cli/check"
 	"carob.dev/carob/internal/config"
 	"carob.dev/carob/internal/health"
 )
 
 // detach starts `carob server` with the same settings in a session of its own, and repeats what it says until it is usable or fails.
 func detach(ctx context.Context, cfg config.Config, out io.Writer) error {
+	if problems := check.Decide(cfg, check.Facts{UID: os.Geteuid()}); os.Geteuid() != 0 && len(problems) > 0 {
+		return &problems[0] // before the folder for the log is tried
+	}
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
 	if err := os.MkdirAll(cfg.Root, 0o711); err != nil {

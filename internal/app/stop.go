@@ -26,7 +26,7 @@ const graceAnnotation = "io.kubernetes.pod.terminationGracePeriod"
 // stopPods has the agent stop every Pod as its hooks and grace period allow, ends the agent, and stops what it may have overlooked.
 func (c *Carob) stopPods(ctx context.Context, tell func(string)) error {
 	if err := c.agent.Rest(ctx, func(namespace, name string) { tell(fmt.Sprintf("pod %s/%s stopped", namespace, name)) }); err != nil {
-		return err
+		tell("warning: " + err.Error())
 	}
 	if err := c.stages.endFrom(c.agentFrom); err != nil {
 		c.opt.Log.Warn("the agent did not end well", "err", err)

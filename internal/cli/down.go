@@ -22,7 +22,7 @@ func downCommand(stopLeft StopLeft) *cobra.Command {
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, err := src.Load()
 		if err != nil {
-			return usageError{err}
+			return UsageError{err}
 		}
 		return down(c, cfg, stopLeft)
 	}
@@ -51,13 +51,16 @@ func uninstallCommand(stopLeft StopLeft) *cobra.Command {
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, err := src.Load()
 		if err != nil {
-			return usageError{err}
+			return UsageError{err}
 		}
 		if *kubeconfig != "" {
 			cfg.Kubeconfig = *kubeconfig
 		}
 		if err := down(c, cfg, stopLeft); err != nil {
-			return err
+			fmt.Fprintf(c.ErrOrStderr(), "carob: not everything could be stopped gracefully (%v); killing what is left\n", err)
+			if err := admin.NewClient(cfg).Kill(c.Context()); err != nil {
+				return err
+			}
 		}
 		if err := remove.All(c.Context(), cfg); err != nil {
 			return err

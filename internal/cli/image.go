@@ -20,7 +20,7 @@ func imageCommand() *cobra.Command {
 	client := func() (*admin.Client, error) {
 		cfg, err := src.Load()
 		if err != nil {
-			return nil, usageError{err}
+			return nil, UsageError{err}
 		}
 		return admin.NewClient(cfg), nil
 	}

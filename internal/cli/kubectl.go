@@ -67,7 +67,7 @@ func kubeconfigCommand() *cobra.Command {
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, err := src.Load()
 		if err != nil {
-			return usageError{err}
+			return UsageError{err}
 		}
 		raw, err := os.ReadFile(cfg.Path("admin.kubeconfig"))
 		if os.IsNotExist(err) {

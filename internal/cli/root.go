@@ -41,8 +41,16 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 check or status found an error.`
 // errUnhealthy ends a command with ExitUnhealthy after it has printed what is wrong.
 var errUnhealthy = errors.New("unhealthy")
 
-// usageError marks an error of the command line itself.
-type usageError struct{ error }
+// UsageError marks an error of the command line itself.
+type UsageError struct{ error }
+
+// Usage makes err a UsageError; nil stays nil.
+func Usage(err error) error {
+	if err == nil {
+		return nil
+	}
+	return UsageError{err}
+}
 
 // Root is the whole command line: the user's commands and the given ones.
 func Root(stopLeft StopLeft, daemon ...*cobra.Command) *cobra.Command {
@@ -53,12 +61,12 @@ func Root(stopLeft StopLeft, daemon ...*cobra.Command) *cobra.Command {
 		Args:              cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usageError{fmt.Errorf("unknown command %q; see carob --help", args[0])}
+				return UsageError{fmt.Errorf("unknown command %q; see carob --help", args[0])}
 			}
 			return c.Help()
 		},
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return UsageError{err} })
 	root.AddCommand(daemon...)
 	root.AddCommand(treeCommand(), statusCommand(), checkCommand(), imageCommand(), kubectlCommand(), kubeconfigCommand(),
 		downCommand(stopLeft), uninstallCommand(stopLeft), versionCommand())
@@ -74,7 +82,7 @@ func markUsage(c *cobra.Command) {
 	if check := c.Args; check != nil {
 		c.Args = func(c *cobra.Command, args []string) error {
 			if err := check(c, args); err != nil {
-				return usageError{err}
+				return UsageError{err}
 			}
 			return nil
 		}
@@ -95,7 +103,7 @@ func Run(root *cobra.Command, args []string, stderr io.Writer) int {
 		return ExitUnhealthy
 	}
 	printError(stderr, err)
-	var usage usageError
+	var usage UsageError
 	if errors.As(err, &usage) {
 		return ExitUsage
 	}
@@ -134,7 +142,7 @@ func output(w io.Writer, format string, v any, text func(io.Writer) error) error
 		_, err = w.Write(raw)
 		return err
 	}
-	return usageError{fmt.Errorf("-o %s: want json or yaml", format)}
+	return UsageError{fmt.Errorf("-o %s: want json or yaml", format)}
 }
 
 func addOutputFlag(c *cobra.Command) *string {

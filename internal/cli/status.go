@@ -23,7 +23,7 @@ func statusCommand() *cobra.Command {
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, err := src.Load()
 		if err != nil {
-			return usageError{err}
+			return UsageError{err}
 		}
 		s, err := admin.NewClient(cfg).Status(c.Context())
 		if errors.Is(err, admin.ErrNotRunning) {
@@ -62,7 +62,7 @@ func checkCommand() *cobra.Command {
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, err := src.Load()
 		if err != nil {
-			return usageError{err}
+			return UsageError{err}
 		}
 		_, err = admin.NewClient(cfg).Status(c.Context())
 		problems := check.Decide(cfg, check.Gather(cfg, err == nil))

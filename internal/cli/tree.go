@@ -32,7 +32,7 @@ func treeCommand() *cobra.Command {
 	c.RunE = func(c *cobra.Command, args []string) error {
 		sel, err := labels.Parse(*selector)
 		if err != nil {
-			return usageError{fmt.Errorf("-l: %w", err)}
+			return UsageError{fmt.Errorf("-l: %w", err)}
 		}
 		rc, ns, err := restConfig(*kubeconfig)
 		if err != nil {

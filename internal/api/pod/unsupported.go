@@ -28,6 +28,7 @@ func unsupportedSpec(path *field.Path, s *corev1.PodSpec) field.ErrorList {
 	r.add(path.Child("resourceClaims"), len(s.ResourceClaims) > 0)
 	r.add(path.Child("resources"), s.Resources != nil)
 	r.add(path.Child("hostUsers"), s.HostUsers != nil && !*s.HostUsers)
+	r.add(path.Child("runtimeClassName"), s.RuntimeClassName != nil)
 	r.add(path.Child("hostnameOverride"), s.HostnameOverride != nil)
 	r.add(path.Child("schedulingGroup"), s.SchedulingGroup != nil)
 	r.add(path.Child("evictionResponders"), len(s.EvictionResponders) > 0)

@@ -165,23 +165,55 @@ func (c *Client) Down(ctx context.Context, tell func(string)) error {
 	if err != nil {
 		return err
 	}
-	ended, err := unix.PidfdOpen(s.PID, 0)
+	daemon, err := unix.PidfdOpen(s.PID, 0)
 	if err != nil {
 		return fmt.Errorf("watch the daemon's process %d: %w", s.PID, err)
 	}
-	defer unix.Close(ended)
+	defer unix.Close(daemon)
 	if err := c.stream(ctx, http.MethodPost, "/v1/down", nil, nil, tell); err != nil {
 		return err
 	}
-	for {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(ended), Events: unix.POLLIN}}, int(endPatience.Milliseconds()))
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err == nil && n == 0 {
-			err = fmt.Errorf("the daemon's process %d stopped its Pods but did not end within %s", s.PID, endPatience)
-		}
+	if err := awaitEnd(daemon); err != nil {
+		return fmt.Errorf("the daemon's process %d has stopped its Pods: %w", s.PID, err)
+	}
+	return nil
+}
+
+// Kill ends the daemon at once and leaves its Pods as they are. It does nothing where none runs.
+func (c *Client) Kill(ctx context.Context) error {
+	s, err := c.Status(ctx)
+	if errors.Is(err, ErrNotRunning) {
+		return nil
+	}
+	if err != nil {
 		return err
+	}
+	daemon, err := unix.PidfdOpen(s.PID, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("watch the daemon's process %d: %w", s.PID, err)
+	}
+	defer unix.Close(daemon)
+	if err := unix.PidfdSendSignal(daemon, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("kill the daemon's process %d: %w", s.PID, err)
+	}
+	return awaitEnd(daemon)
+}
+
+func awaitEnd(pidfd int) error {
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, int(endPatience.Milliseconds()))
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return err
+		case n == 0:
+			return fmt.Errorf("it has not ended within %s", endPatience)
+		default:
+			return nil
+		}
 	}
 }
 

@@ -77,11 +77,12 @@ const (
 func Decide(c config.Config, f Facts) []health.Problem {
 	var l list
 	l.privileges(f)
+	if len(l) > 0 {
+		return l // all else fails for that reason
+	}
 	l.runtimes(f)
 	l.cgroups(f.Cgroups)
-	if f.UID == 0 && len(f.MissingCaps) == 0 { // else each of them fails for that reason
-		l.kernel(f)
-	}
+	l.kernel(f)
 	l.ports(c, f)
 	l.disk(c, f.Root)
 	l.addresses(c, f.Addresses)
