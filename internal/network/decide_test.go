@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 )
 
@@ -35,40 +34,6 @@ func TestRemovedLinksPassesOverWhatItCannotParse(t *testing.T) {
 func FuzzRemovedLinks(f *testing.F) {
 	f.Add([]byte{16, 0, 0, 0, unix.RTM_DELLINK, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, data []byte) { removedLinks(data) })
-}
-
-func TestForwardProblems(t *testing.T) {
-	cfg := testConfig(t)
-	drop, accept := nftables.ChainPolicyDrop, nftables.ChainPolicyAccept
-	chain := func(table, name string, policy *nftables.ChainPolicy) *nftables.Chain {
-		c := &nftables.Chain{Name: name, Table: &nftables.Table{Name: table}, Policy: policy}
-		if policy != nil {
-			c.Hooknum = nftables.ChainHookForward
-		}
-		return c
-	}
-	for _, tc := range []struct {
-		name   string
-		chains []*nftables.Chain
-		opened bool
-		want   []string
-	}{
-		{"nobody", nil, false, nil},
-		{"accepting", []*nftables.Chain{chain("filter", "FORWARD", &accept)}, false, nil},
-		{"our own", []*nftables.Chain{chain("carob_test", "x", &drop)}, false, nil},
-		{"dropping", []*nftables.Chain{chain("filter", "FORWARD", &drop)}, false, []string{"iptables -I FORWARD"}},
-		{"Docker opened", []*nftables.Chain{chain("filter", "FORWARD", &drop), chain("filter", dockerChain, nil)}, true, nil},
-		{"ufw", []*nftables.Chain{chain("filter", "FORWARD", &drop), chain("filter", "ufw-user-forward", nil)}, false, []string{"ufw route allow"}},
-		{"firewalld", []*nftables.Chain{chain("firewalld", "filter_FORWARD", &accept)}, false, []string{"firewall-cmd"}},
-	} {
-		var fixes []string
-		for _, p := range forwardProblems(cfg, tc.chains, tc.opened) {
-			fixes = append(fixes, p.Fix)
-		}
-		if diff := cmp.Diff(tc.want, fixes, cmp.Comparer(func(a, b string) bool { return strings.HasPrefix(a, b) || strings.HasPrefix(b, a) })); diff != "" {
-			t.Errorf("%s: %s", tc.name, diff)
-		}
-	}
 }
 
 func TestValidate(t *testing.T) {

@@ -105,38 +105,61 @@ func Problems(ctx context.Context, cfg Config) []*health.Problem {
 			Why: err.Error(), Fix: "run as root on a kernel with nf_tables (modprobe nf_tables)",
 		}}
 	}
-	opened := slices.ContainsFunc(chains, func(c *nftables.Chain) bool { return c.Name == dockerChain })
+	o := opened{docker: slices.ContainsFunc(chains, func(c *nftables.Chain) bool { return c.Name == dockerChain })}
 	for _, r := range dockerRules(cfg) {
-		opened = opened && exec.CommandContext(ctx, iptables(r), append([]string{"-w", "-C"}, r...)...).Run() == nil
+		o.docker = o.docker && exec.CommandContext(ctx, iptables(r), append([]string{"-w", "-C"}, r...)...).Run() == nil
 	}
-	return forwardProblems(cfg, chains, opened)
+	pods := cfg.PodCIDRs[0].Masked().String()
+	if zone, err := exec.CommandContext(ctx, "firewall-cmd", "--get-zone-of-source="+pods).Output(); err == nil {
+		o.firewalld = strings.TrimSpace(string(zone)) == "trusted"
+	}
+	if rules, err := exec.CommandContext(ctx, "ufw", "show", "added").Output(); err == nil {
+		o.ufw = strings.Contains(string(rules), "route allow from "+pods) && strings.Contains(string(rules), "route allow to "+pods)
+	}
+	return forwardProblems(cfg, chains, o)
 }
 
-// forwardProblems decides which chains drop forwarded traffic by policy. dockerOpened says that our accept rules are there.
-func forwardProblems(cfg Config, chains []*nftables.Chain, dockerOpened bool) []*health.Problem {
+// opened says which firewalls have been told to let Pod traffic through.
+type opened struct{ docker, firewalld, ufw bool }
+
+// forwardProblems decides which chains drop forwarded traffic, by policy or, as firewalld's, by their last rule.
+func forwardProblems(cfg Config, chains []*nftables.Chain, o opened) []*health.Problem {
+	has := func(name string) bool {
+		return slices.ContainsFunc(chains, func(c *nftables.Chain) bool { return c.Name == name })
+	}
+	v6 := slices.ContainsFunc(cfg.PodCIDRs, func(p netip.Prefix) bool { return p.Addr().Is6() })
 	var out []*health.Problem
 	for _, c := range chains {
-		drops := c.Hooknum != nil && *c.Hooknum == *nftables.ChainHookForward && c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop
-		firewalld := c.Table.Name == "firewalld" && c.Hooknum != nil && *c.Hooknum == *nftables.ChainHookForward
-		if c.Table.Name == cfg.NFTable || !drops && !firewalld {
+		if c.Hooknum == nil || *c.Hooknum != *nftables.ChainHookForward || c.Table.Name == cfg.NFTable || c.Table.Family == nftables.TableFamilyIPv6 && !v6 {
 			continue
 		}
-		p := &health.Problem{
+		drops, firewalld := c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop, c.Table.Name == "firewalld"
+		iptables := c.Table.Name == "filter" && c.Name == "FORWARD"
+		fix := ""
+		switch {
+		case firewalld && !o.firewalld:
+			fix = "firewall-cmd --permanent --zone=trusted --add-source=%[1]s && firewall-cmd --reload"
+		case firewalld || !drops || iptables && o.docker || iptables && has("ufw-user-forward") && o.ufw:
+			continue
+		case iptables && has("ufw-user-forward"):
+			fix = "ufw route allow from %[1]s && ufw route allow to %[1]s"
+		case iptables:
+			fix = "iptables -I FORWARD -s %[1]s -j ACCEPT && iptables -I FORWARD -d %[1]s -j ACCEPT"
+		default:
+			fix = fmt.Sprintf("nft insert rule %s %s %s ip saddr %%[1]s accept && nft insert rule %[1]s %[2]s %[3]s ip daddr %%[1]s accept",
+				families[c.Table.Family], c.Table.Name, c.Name)
+		}
+		out = append(out, &health.Problem{
 			Code: "ForwardingBlocked", Severity: health.Warning,
 			What: fmt.Sprintf("firewall chain %s of table %s drops forwarded traffic that no rule accepts", c.Name, c.Table.Name),
 			Why:  "another program on this node sets up a firewall; Pods may not reach each other across nodes or the outside",
-		}
-		switch {
-		case firewalld:
-			p.Fix = fmt.Sprintf("firewall-cmd --permanent --zone=trusted --add-source=%s && firewall-cmd --reload", cfg.PodCIDRs[0])
-		case slices.ContainsFunc(chains, func(o *nftables.Chain) bool { return o.Name == "ufw-user-forward" }):
-			p.Fix = fmt.Sprintf("ufw route allow from %[1]s && ufw route allow to %[1]s", cfg.PodCIDRs[0])
-		case dockerOpened:
-			continue
-		default:
-			p.Fix = fmt.Sprintf("iptables -I FORWARD -s %[1]s -j ACCEPT && iptables -I FORWARD -d %[1]s -j ACCEPT", cfg.PodCIDRs[0])
-		}
-		out = append(out, p)
+			Fix:  fmt.Sprintf(fix, cfg.PodCIDRs[0].Masked()),
+		})
 	}
 	return out
+}
+
+// families are the names that nft has for them.
+var families = map[nftables.TableFamily]string{
+	nftables.TableFamilyIPv4: "ip", nftables.TableFamilyIPv6: "ip6", nftables.TableFamilyINet: "inet", nftables.TableFamilyBridge: "bridge",
 }

@@ -5,6 +5,9 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/nftables"
 )
 
 func TestDockerUser(t *testing.T) {
@@ -62,5 +65,45 @@ func TestDockerUser(t *testing.T) {
 	}
 	if got := iptables("-S"); got != before {
 		t.Errorf("after Uninstall:\n%s\nwant\n%s", got, before)
+	}
+}
+
+func TestForwardProblems(t *testing.T) {
+	drop, accept := nftables.ChainPolicyDrop, nftables.ChainPolicyAccept
+	chain := func(family nftables.TableFamily, table, name string, hook *nftables.ChainHook, policy *nftables.ChainPolicy) *nftables.Chain {
+		return &nftables.Chain{Table: &nftables.Table{Family: family, Name: table}, Name: name, Hooknum: hook, Policy: policy}
+	}
+	forward := nftables.ChainHookForward
+	iptables := chain(nftables.TableFamilyIPv4, "filter", "FORWARD", forward, &drop)
+	firewalld := chain(nftables.TableFamilyINet, "firewalld", "filter_FORWARD", forward, &accept)
+	ufw := chain(nftables.TableFamilyIPv4, "filter", "ufw-user-forward", nil, nil)
+	for name, tc := range map[string]struct {
+		chains []*nftables.Chain
+		opened opened
+		want   []string
+	}{
+		"accepts":      {[]*nftables.Chain{chain(nftables.TableFamilyIPv4, "filter", "FORWARD", forward, &accept)}, opened{}, nil},
+		"another hook": {[]*nftables.Chain{chain(nftables.TableFamilyINet, "fw", "input", nftables.ChainHookInput, &drop)}, opened{}, nil},
+		"our own":      {[]*nftables.Chain{chain(nftables.TableFamilyINet, "carob", "x", forward, &drop)}, opened{}, nil},
+		"only IPv6":    {[]*nftables.Chain{chain(nftables.TableFamilyIPv6, "filter", "FORWARD", forward, &drop)}, opened{}, nil},
+		"iptables": {[]*nftables.Chain{iptables}, opened{}, []string{
+			"iptables -I FORWARD -s 10.42.0.0/16 -j ACCEPT && iptables -I FORWARD -d 10.42.0.0/16 -j ACCEPT"}},
+		"nftables": {[]*nftables.Chain{chain(nftables.TableFamilyINet, "fw", "forward", forward, &drop)}, opened{}, []string{
+			"nft insert rule inet fw forward ip saddr 10.42.0.0/16 accept && nft insert rule inet fw forward ip daddr 10.42.0.0/16 accept"}},
+		"Docker, opened":    {[]*nftables.Chain{iptables}, opened{docker: true}, nil},
+		"ufw":               {[]*nftables.Chain{iptables, ufw}, opened{}, []string{"ufw route allow from 10.42.0.0/16 && ufw route allow to 10.42.0.0/16"}},
+		"ufw, opened":       {[]*nftables.Chain{iptables, ufw}, opened{ufw: true}, nil},
+		"firewalld":         {[]*nftables.Chain{firewalld}, opened{}, []string{"firewall-cmd --permanent --zone=trusted --add-source=10.42.0.0/16 && firewall-cmd --reload"}},
+		"firewalld, opened": {[]*nftables.Chain{firewalld}, opened{firewalld: true}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got []string
+			for _, p := range forwardProblems(Config{NFTable: "carob", PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.42.0.0/16")}}, tc.chains, tc.opened) {
+				got = append(got, p.Fix)
+			}
+			if d := cmp.Diff(tc.want, got); d != "" {
+				t.Error(d)
+			}
+		})
 	}
 }

@@ -9,6 +9,10 @@ mount -t tmpfs -o mode=1777 tmpfs /tmp
 mkdir -p /dev/pts /dev/shm
 mount -t devpts -o ptmxmode=666,gid=5 devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
+ln -s /proc/self/fd /dev/fd
+ln -s fd/0 /dev/stdin
+ln -s fd/1 /dev/stdout
+ln -s fd/2 /dev/stderr
 hostname vm.example
 /load/guest/network.sh
 setsid /load/guest/checks.sh plain </dev/null &>/dev/ttyS0 &
