@@ -12,7 +12,7 @@ import (
 )
 
 // openAPIKept is how long the documents are kept after the last one was asked for.
-const openAPIKept = 2 * time.Minute
+const openAPIKept = 30 * time.Second
 
 // installOpenAPI serves /openapi/v2 and /openapi/v3. Both take tens of megabytes once they are built and are seldom asked for, so they are
 // built when they are, and forgotten after a while. Their ETags come from their content and stay the same.

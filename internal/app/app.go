@@ -96,6 +96,7 @@ func Run(ctx context.Context, cfg config.Config, opt Options) (err error) {
 	}
 	opt.Tell(fmt.Sprintf("%-46s %6d ms", "usable after", time.Since(c.stages.began).Milliseconds()))
 	close(c.ready)
+	c.stages.run("heap trimming", trimHeap)
 	if opt.Ready != nil {
 		opt.Ready()
 	}

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -116,13 +115,6 @@ func logger(cfg config.Config, w io.Writer) (log *slog.Logger, hush func()) {
 		if level > slog.LevelDebug {
 			theirs.Set(slog.LevelError + 1)
 		}
-	}
-}
-
-// TuneMemory trades a little processor time for a small heap: nearly all that this process holds is caches, which live long.
-func TuneMemory() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
 	}
 }
 
