@@ -92,7 +92,7 @@ func memoryFresh(ctx context.Context, b *bench) ([]Result, error) {
 
 // memoryKubectl has kubectl do what loads most into the server: OpenAPI in both versions, apply on both sides.
 func memoryKubectl(ctx context.Context, b *bench) ([]Result, error) {
-	c, err := b.carob(ctx)
+	c, err := b.fresh(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -105,10 +105,15 @@ func memoryKubectl(ctx context.Context, b *bench) ([]Result, error) {
 			return nil, fmt.Errorf("kubectl %s: %w\n%s", args[0], err, bytes.TrimSpace(out))
 		}
 	}
-	if err := settle(ctx, 30*time.Second); err != nil {
+	at, err := c.memory("while kubectl is used", false)
+	if err != nil {
 		return nil, err
 	}
-	return c.memory("after kubectl", true)
+	if err := settle(ctx, time.Minute); err != nil {
+		return nil, err
+	}
+	later, err := c.memory("a minute after kubectl", true)
+	return append(at, later...), err
 }
 
 // idle is the share of a core that the daemon uses while nothing is asked of it, in percent.
