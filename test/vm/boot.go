@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -64,6 +65,7 @@ func boot(ctx context.Context, o options, m machine, mode string) error {
 		"-drive", "file="+m.root+",if=virtio,format=raw,snapshot=on", "-drive", "file="+m.load+",if=virtio,format=raw,readonly=on",
 		"-nic", "user,restrict=on,model=virtio-net-pci")
 	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Env = append(os.Environ(), "TMPDIR="+o.dir) // where qemu keeps what the guest writes
 	out, err := cmd.StdoutPipe()
 	if err != nil {

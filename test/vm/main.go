@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 )
@@ -30,6 +31,7 @@ type options struct {
 }
 
 func main() {
+	runtime.LockOSThread() // the machine ends with the thread that started it
 	var o options
 	var modes string
 	flag.StringVar(&o.dir, "dir", "build/vm", "folder to build in")

@@ -80,7 +80,7 @@ try 'pids limit is not the machine'\''s' 'cat "$(cgroup_of limited main)/pids.ma
 try 'a container sees its own cgroup as the root' 'got=$(k exec limited -- cat /proc/self/cgroup); echo "code $?, said: $got" >&2; [ "$got" = 0::/ ]'
 try 'OOMKilled' 'soon 60 sh -c "carob kubectl get pod hungry -o jsonpath={.status.containerStatuses[0].state.terminated.reason} | tee /dev/stderr | grep OOMKilled" || { k describe pod hungry; false; }'
 try 'OOMKilled has exit code 137' '[ "$(of hungry {.status.containerStatuses[0].state.terminated.exitCode})" = 137 ]'
-try 'OOM of a child leaves the container to end by itself, and is told' 'soon 60 sh -c "carob kubectl get pod hungry-child -o jsonpath={.status.phase} | grep -E \"Failed|Succeeded\""; of hungry-child {.status.containerStatuses[0].state.terminated} >&2; [ "$(of hungry-child {.status.containerStatuses[0].state.terminated.reason})" = OOMKilled ]'
+try 'OOM of a child ends its whole container' 'soon 60 sh -c "carob kubectl get pod hungry-child -o jsonpath={.status.phase} | grep -E \"Failed|Succeeded\""; of hungry-child {.status.containerStatuses[0].state.terminated} >&2; [ "$(of hungry-child "{.status.containerStatuses[0].state.terminated.reason} {.status.containerStatuses[0].state.terminated.exitCode}")" = "OOMKilled 137" ]'
 try 'exit code of a Pod that ends' 'soon 30 sh -c "carob kubectl get pod ends -o jsonpath={.status.containerStatuses[0].state.terminated.exitCode} | tee /dev/stderr | grep 3"'
 try 'kill of one container leaves the other and the IP' '
   ip=$(of restarts {.status.podIP}); kill -9 $(cat "$(cgroup_of restarts a)/cgroup.procs")
