@@ -82,8 +82,8 @@ func describe(n *Node, o PrintOptions) line {
 		if len(c.Shares) > 0 {
 			l.detail += ", shares " + strings.Join(telling(c.Shares), " ")
 		}
-		if len(c.Mounts) > 0 {
-			l.detail += ", mounts " + strings.Join(c.Mounts, " ")
+		if own := slices.DeleteFunc(slices.Clone(c.Mounts), isToken); len(own) > 0 {
+			l.detail += ", mounts " + strings.Join(own, " ")
 		}
 		return l
 	case "process":
@@ -111,12 +111,18 @@ func describe(n *Node, o PrintOptions) line {
 			parts = append(parts, "on "+p.Node)
 		}
 		for _, v := range p.Volumes {
+			if isToken(v.Name) {
+				continue
+			}
 			parts = append(parts, v.Name+"="+v.Source)
 		}
 		l.detail = strings.Join(parts, ", ")
 	}
 	return l
 }
+
+// isToken says whether a volume, or the mount of one, is the service account token that every Pod gets unasked.
+func isToken(volume string) bool { return strings.HasPrefix(volume, "kube-api-access-") }
 
 // telling leaves out the namespaces that say nothing about the Pod: those that all processes of a machine mostly share, and pause's own
 // empty root.

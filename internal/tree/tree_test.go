@@ -33,8 +33,10 @@ func pod(name string, owner types.UID, phase corev1.PodPhase) Object {
 	o.Ready = "True"
 	o.Pod = &corev1.Pod{ObjectMeta: o.ObjectMeta, Status: corev1.PodStatus{Phase: phase, PodIP: "10.42.0.5"}}
 	o.Pod.Spec.NodeName = "n1"
-	o.Pod.Spec.Volumes = []corev1.Volume{{Name: "shared", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/tmp"}}}}
-	o.Pod.Spec.Containers = []corev1.Container{{Name: "nginx", Image: "nginx:1.8", VolumeMounts: []corev1.VolumeMount{{Name: "shared", MountPath: "/html"}}}}
+	o.Pod.Spec.Volumes = []corev1.Volume{{Name: "shared", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/tmp"}}},
+		{Name: "kube-api-access-x", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{}}}}
+	o.Pod.Spec.Containers = []corev1.Container{{Name: "nginx", Image: "nginx:1.8", VolumeMounts: []corev1.VolumeMount{{Name: "shared", MountPath: "/html"},
+		{Name: "kube-api-access-x", MountPath: "/var/run/secrets/kubernetes.io/serviceaccount", ReadOnly: true}}}}
 	o.Pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "nginx", Ready: true, RestartCount: 2, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
 	return o
 }
