@@ -106,9 +106,9 @@ func Run(ctx context.Context, cfg config.Config, opt Options) (err error) {
 	case err := <-c.stages.failed:
 		return err
 	case <-opt.Down:
-		return c.stopPods(context.WithoutCancel(ctx), opt.Tell)
+		return c.stopPods(ctx, opt.Tell)
 	case d := <-c.downAsked:
-		err := c.stopPods(context.WithoutCancel(ctx), d.tell)
+		err := c.stopPods(ctx, d.tell)
 		d.ended <- err
 		return err
 	}

@@ -23,9 +23,14 @@ const defaultGrace = 30
 // graceAnnotation is where the agent writes a container's time to end, under the name that other runtimes know.
 const graceAnnotation = "io.kubernetes.pod.terminationGracePeriod"
 
-// stopPods has the agent stop every Pod as its hooks and grace period allow, ends the agent, and stops what it may have overlooked.
+// stopPods has the agent stop every Pod as its hooks and grace period allow, ends the agent, and stops what it may have overlooked. When ctx
+// ends before that, the Pods that still run are left running.
 func (c *Carob) stopPods(ctx context.Context, tell func(string)) error {
 	if err := c.agent.Rest(ctx, func(namespace, name string) { tell(fmt.Sprintf("pod %s/%s stopped", namespace, name)) }); err != nil {
+		if ctx.Err() != nil {
+			tell("the other Pods are left running")
+			return nil
+		}
 		tell("warning: " + err.Error())
 	}
 	if err := c.stages.endFrom(c.agentFrom); err != nil {

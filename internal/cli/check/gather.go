@@ -188,12 +188,12 @@ func addresses(c config.Config) []netip.Prefix {
 	}
 	var out []netip.Prefix
 	for _, link := range links {
-		if link.Flags&net.FlagLoopback != 0 || strings.HasPrefix(link.Name, "cb") {
+		if strings.HasPrefix(link.Name, "cb") {
 			continue
 		}
 		list, _ := link.Addrs()
 		for _, a := range list {
-			if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr() != own {
+			if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr() != own && !p.Addr().IsLoopback() {
 				out = append(out, p)
 			}
 		}
