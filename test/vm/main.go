@@ -42,7 +42,7 @@ func main() {
 	flag.StringVar(&o.unit, "unit", "docs/carob.service", "the unit for systemd")
 	flag.StringVar(&modes, "modes", "plain,systemd", "how to boot: plain, systemd")
 	flag.StringVar(&o.memory, "memory", "2G", "the machine's memory")
-	flag.DurationVar(&o.timeout, "timeout", 8*time.Minute, "for one boot with its checks")
+	flag.DurationVar(&o.timeout, "timeout", 12*time.Minute, "for one boot with its checks")
 	flag.BoolVar(&o.verbose, "v", false, "show all that the machine says")
 	flag.Parse()
 	o.modes = strings.Split(modes, ",")
