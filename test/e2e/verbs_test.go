@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -190,69 +191,78 @@ func asExit(err error, target **exec.ExitError) bool {
 	return ok
 }
 
-// terminal runs kubectl on a terminal of 33 rows and 111 columns.
-func (s *space) terminal(args ...string) (*os.File, *exec.Cmd) {
+// terminal is one of 33 rows and 111 columns that kubectl runs on.
+type terminal struct {
+	*os.File
+	cmd  *exec.Cmd
+	mu   sync.Mutex // guards seen
+	seen bytes.Buffer
+	done chan struct{}
+}
+
+func (s *space) terminal(args ...string) *terminal {
 	s.Helper()
 	cmd := s.command(context.Background(), args...)
 	tty, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 33, Cols: 111})
 	if err != nil {
 		s.Fatal(err)
 	}
-	s.Cleanup(func() { tty.Close(); cmd.Process.Kill(); cmd.Wait() })
-	return tty, cmd
-}
-
-// expect reads from a terminal until the text comes.
-func (s *space) expect(tty *os.File, text string) string {
-	s.Helper()
-	seen := make(chan string, 1)
+	t := &terminal{File: tty, cmd: cmd, done: make(chan struct{})}
 	go func() {
-		var b bytes.Buffer
+		defer close(t.done)
 		buf := make([]byte, 4096)
-		for !strings.Contains(b.String(), text) {
+		for {
 			n, err := tty.Read(buf)
-			b.Write(buf[:n])
+			t.mu.Lock()
+			t.seen.Write(buf[:n])
+			t.mu.Unlock()
 			if err != nil {
-				break
+				return
 			}
 		}
-		seen <- b.String()
 	}()
-	select {
-	case got := <-seen:
-		if !strings.Contains(got, text) {
-			s.Fatalf("the terminal never showed %q, but:\n%s", text, got)
+	s.Cleanup(func() { cmd.Process.Kill(); tty.Close(); <-t.done; cmd.Wait() })
+	return t
+}
+
+func (t *terminal) text() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.seen.String()
+}
+
+// types sends a line again and again until the terminal shows the text. The first may come before the other end listens.
+func (s *space) types(t *terminal, line, text string) {
+	s.Helper()
+	next := time.Time{}
+	s.eventually(fmt.Sprintf("%q on the terminal", text), func() error {
+		if strings.Contains(t.text(), text) {
+			return nil
 		}
-		return got
-	case <-time.After(patience):
-		s.Fatalf("the terminal did not show %q", text)
-		return ""
-	}
+		if time.Now().After(next) {
+			io.WriteString(t, line+"\n")
+			next = time.Now().Add(time.Second)
+		}
+		return fmt.Errorf("it shows:\n%s", t.text())
+	})
 }
 
 func verbExecTTY(t *testing.T) {
 	s := newSpace(t)
 	s.apply(simple("web", forever))
 	s.ready("web")
-	tty, cmd := s.terminal("exec", "-it", "web", "--", "sh")
-	io.WriteString(tty, "tty; stty size; echo end-$((40+2))\n")
-	out := s.expect(tty, "end-42")
-	want(t, "terminal", out, "/dev/pts/0", "33 111")
-	pty.Setsize(tty, &pty.Winsize{Rows: 44, Cols: 99})
-	s.eventually("the new size", func() error {
-		io.WriteString(tty, "stty size; echo end-$((41+2))\n")
-		if out := s.expect(tty, "end-43"); !strings.Contains(out, "44 99") {
-			return fmt.Errorf("%q", out)
-		}
-		return nil
-	})
+	tty := s.terminal("exec", "-it", "web", "--", "sh")
+	s.types(tty, "tty", "/dev/pts/0")
+	s.types(tty, "stty size", "33 111")
+	if err := pty.Setsize(tty.File, &pty.Winsize{Rows: 44, Cols: 99}); err != nil {
+		t.Fatal(err)
+	}
+	s.types(tty, "stty size", "44 99")
 	io.WriteString(tty, "exit 5\n")
-	done := make(chan error, 1)
-	go func() { io.Copy(io.Discard, tty); done <- cmd.Wait() }()
 	select {
-	case err := <-done:
+	case <-tty.done:
 		var exit *exec.ExitError
-		if !asExit(err, &exit) || exit.ExitCode() != 5 {
+		if err := tty.cmd.Wait(); !asExit(err, &exit) || exit.ExitCode() != 5 {
 			t.Errorf("exec -it ended with %v, want exit code 5", err)
 		}
 	case <-time.After(patience):
@@ -273,9 +283,9 @@ func verbAttach(t *testing.T) {
 
 	s.apply(podOf("shell", "restartPolicy: Never", "terminationGracePeriodSeconds: 1", "containers:", container("main", "exec sh", "stdin: true", "tty: true")))
 	s.ready("shell")
-	tty, _ := s.terminal("attach", "-it", "shell")
-	io.WriteString(tty, "\necho sum $((20+22)); stty size\n")
-	want(t, "attach -it", s.expect(tty, "33 111"), "sum 42")
+	tty := s.terminal("attach", "-it", "shell")
+	s.types(tty, "echo sum $((20+22))", "sum 42")
+	s.types(tty, "stty size", "33 111")
 }
 
 func verbPortForward(t *testing.T) {
