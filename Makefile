@@ -55,7 +55,7 @@ e2e: build test-images ## real Pods under stock kubectl, inside a test host (roo
 	./test/e2e/run.sh
 
 .PHONY: test
-test: deps lint unit etcd ## everything CI runs
+test: deps lint unit etcd e2e ## everything CI runs
 
 .PHONY: vm
 vm: build test-images ## a Carob on a machine with cgroup v2 alone, in qemu, without systemd and with it (root)
