@@ -129,11 +129,17 @@ func apiWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { cancel(); cmd.Wait() }()
+	// Once the watch shows a Pod that no node takes, it is there for what comes.
+	s.apply(simple("nowhere", forever, "nodeSelector: {no: node}"))
+	sc := bufio.NewScanner(out)
+	if !sc.Scan() || !strings.Contains(sc.Text(), "nowhere") {
+		t.Fatalf("the watch began with %q", sc.Text())
+	}
 	s.apply(simple("web", forever))
 	s.ready("web")
 	s.kubectl("delete", "pod", "web")
 	var seen []string
-	for sc := bufio.NewScanner(out); sc.Scan(); {
+	for sc.Scan() {
 		line := strings.Join(strings.Fields(sc.Text()), " ")
 		seen = append(seen, line)
 		if strings.HasPrefix(line, "DELETED") {
