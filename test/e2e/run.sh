@@ -53,7 +53,7 @@ for a in "$@"; do
 done
 status=0
 (cd test/e2e && "$root/build/e2e.test" -test.v -test.count=1 -test.timeout=25m -test.parallel=4 "${args[@]}") 2>&1 | tee "$log" |
-  grep -v -E '^(=== |    --- (PASS|SKIP)|        --- (PASS|SKIP))' || true
+  grep --line-buffered -v -E '^(=== |    --- (PASS|SKIP)|        --- (PASS|SKIP))' || true
 status=${PIPESTATUS[0]}
 
 # What passed and what did not, by name.

@@ -415,22 +415,18 @@ func verbLabel(t *testing.T) {
 	s := newSpace(t)
 	s.apply(simple("web", forever))
 	s.ready("web")
-	for _, step := range [][2]string{
-		{"label pod web tier=front", "pod/web labeled\n"},
-		{"annotate pod web note=hello", "pod/web annotated\n"},
-		{"get pods -l tier=front -o name", "pod/web\n"},
-		{"get pods -l tier\x20in\x20(back),run=web -o name", ""},
-		{"label pod web tier-", "pod/web unlabeled\n"},
+	for _, step := range []struct {
+		args    []string
+		printed string
+	}{
+		{[]string{"label", "pod", "web", "tier=front"}, "pod/web labeled\n"},
+		{[]string{"annotate", "pod", "web", "note=hello"}, "pod/web annotated\n"},
+		{[]string{"get", "pods", "-l", "tier=front", "-o", "name"}, "pod/web\n"},
+		{[]string{"get", "pods", "-l", "tier in (back),run=web", "-o", "name"}, ""},
+		{[]string{"label", "pod", "web", "tier-"}, "pod/web unlabeled\n"},
 	} {
-		var args []string
-		for _, a := range strings.Split(step[0], " ") {
-			args = append(args, a)
-		}
-		if strings.Contains(step[0], " in ") {
-			args = []string{"get", "pods", "-l", "tier in (back),run=web", "-o", "name"}
-		}
-		if got := s.kubectl(args...); got != step[1] {
-			t.Errorf("kubectl %s printed %q", step[0], got)
+		if got := s.kubectl(step.args...); got != step.printed {
+			t.Errorf("kubectl %v printed %q", step.args, got)
 		}
 	}
 	want(t, "label again", s.kubectl("label", "pod", "web", "run=other", "--overwrite"), "labeled")
