@@ -108,7 +108,8 @@ func (c *carob) stop() error {
 		return err
 	}
 	for began := time.Now(); time.Since(began) < 20*time.Second; time.Sleep(5 * time.Millisecond) {
-		if _, err := os.Stat(fmt.Sprintf("/proc/%d", c.pid)); err != nil {
+		raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.pid))
+		if err != nil || bytes.Contains(raw, []byte(") Z ")) { // its parent may take its time to reap it
 			return nil
 		}
 	}
