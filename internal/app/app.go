@@ -84,6 +84,7 @@ type Carob struct {
 // Run starts everything, tells when it is usable, and goes on until ctx ends (Pods go on running) or until down is asked for (Pods are
 // stopped first). A part that fails ends the whole with its error.
 func Run(ctx context.Context, cfg config.Config, opt Options) (err error) {
+	keepHeapSmall()
 	c := &Carob{cfg: cfg, opt: opt, stages: newStages(opt.Log, opt.Tell), ready: make(chan struct{}), downAsked: make(chan downRequest, 1)}
 	defer func() {
 		if opt.Ending != nil {
