@@ -61,7 +61,9 @@ func (s *state) shrinkUnhealthy(old []*appsv1.ReplicaSet, budget int32) bool {
 }
 
 func (s *state) shrinkAvailable(old []*appsv1.ReplicaSet, minAvailable int32) bool {
-	spare := sum(old, availableOf) + availableOf(s.current) - minAvailable
+	// The status of a ReplicaSet that was just told to shrink still counts the Pods that are about to go.
+	staying := func(rs *appsv1.ReplicaSet) int32 { return min(size(rs), availableOf(rs)) }
+	spare := sum(old, staying) + availableOf(s.current) - minAvailable
 	shrunk := false
 	for _, rs := range old {
 		n := min(spare, size(rs))
