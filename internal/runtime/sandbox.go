@@ -121,7 +121,6 @@ func (r *Runtime) makeSandbox(ctx context.Context, sb *sandbox) error {
 		return fmt.Errorf("start pause: %w", err)
 	}
 	rec.PausePID = reply.Pid
-	r.anticipateMove(rec.ID, rec.PausePID)
 	if opt.GetNetwork() != runtimeapi.NamespaceMode_NODE {
 		if err := r.connect(ctx, rec); err != nil {
 			return err
@@ -145,9 +144,10 @@ func (r *Runtime) makeSandbox(ctx context.Context, sb *sandbox) error {
 	return nil
 }
 
-// anticipateMove is for the OCI runtime, which will soon move a container into its cgroup. It goes on beside the caller.
-func (r *Runtime) anticipateMove(sandboxID string, pausePID int) {
-	r.beside.Go(func() { sys.CgroupAnticipateMove(r.cfg.shimCgroup(sandboxID), pausePID) })
+// anticipateMove is for the OCI runtime, which will soon move a container into its cgroup. pid is the shim or pause. It goes on beside the
+// caller.
+func (r *Runtime) anticipateMove(sandboxID string, pid int) {
+	r.beside.Go(func() { sys.CgroupAnticipateMove(r.cfg.shimCgroup(sandboxID), pid) })
 }
 
 func sandboxNamespaces(opt *runtimeapi.NamespaceOption) []string {
@@ -183,10 +183,11 @@ func (r *Runtime) startShim(ctx context.Context, sb *sandbox) error {
 		defer folder.Close()
 		spec.Cgroup = folder
 	}
-	client, err := shim.Start(spec, func(f wire.Frame) { r.heard(sb, f) }, func() { r.lost(sb) })
+	client, pid, err := shim.Start(spec, func(f wire.Frame) { r.heard(sb, f) }, func() { r.lost(sb) })
 	if err != nil {
 		return err
 	}
+	r.anticipateMove(id, pid)
 	r.mu.Lock()
 	sb.client = client
 	r.mu.Unlock()

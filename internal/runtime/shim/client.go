@@ -54,18 +54,18 @@ type Spec struct {
 	Within func(start func() error) error
 }
 
-// Start starts a shim and connects to it.
-func Start(s Spec, report func(wire.Frame), gone func()) (*Client, error) {
+// Start starts a shim and connects to it. It also returns its process.
+func Start(s Spec, report func(wire.Frame), gone func()) (c *Client, pid int, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("start shim: %w", err)
+		return nil, 0, fmt.Errorf("start shim: %w", err)
 	}
 	ours, theirs := os.NewFile(uintptr(fds[0]), "shim"), os.NewFile(uintptr(fds[1]), "shim")
 	defer theirs.Close()
 	defer ours.Close()
 	log, err := os.OpenFile(s.Dir+"/shim.log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("start shim: %w", err)
+		return nil, 0, fmt.Errorf("start shim: %w", err)
 	}
 	defer log.Close()
 	cmd := exec.Command(s.Binary, s.Dir, s.Socket, s.Boot)
@@ -79,15 +79,15 @@ func Start(s Spec, report func(wire.Frame), gone func()) (*Client, error) {
 		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(s.Cgroup.Fd())
 	}
 	if err := s.Within(cmd.Start); err != nil {
-		return nil, fmt.Errorf("start shim: %w", err)
+		return nil, 0, fmt.Errorf("start shim: %w", err)
 	}
 	go cmd.Wait() // reaps it, if this process lives that long
 	conn, err := net.FileConn(ours)
 	if err != nil {
 		cmd.Process.Kill()
-		return nil, fmt.Errorf("start shim: %w", err)
+		return nil, 0, fmt.Errorf("start shim: %w", err)
 	}
-	return serve(conn.(*net.UnixConn), report, gone), nil
+	return serve(conn.(*net.UnixConn), report, gone), cmd.Process.Pid, nil
 }
 
 // Connect finds a running shim again by its socket.
