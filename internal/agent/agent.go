@@ -243,8 +243,8 @@ func (a *Agent) start(ctx context.Context, pod *corev1.Pod, f *podstate.Facts, k
 	if a.resting {
 		w.rest()
 	}
-	if check {
-		w.adopt(known)
+	if check || f == nil {
+		w.adopt(known, f == nil)
 	}
 	a.workers[pod.UID] = w
 	a.wg.Go(func() { w.run(ctx) })

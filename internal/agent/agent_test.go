@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/tools/record"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	critest "k8s.io/cri-api/pkg/apis/testing"
 
 	"carob.dev/carob/internal/agent/volume"
@@ -206,6 +207,34 @@ func TestAgentRestartAdopts(t *testing.T) {
 	if cs := b.get("p").Status.ContainerStatuses[0]; cs.ContainerID != id || cs.RestartCount != 1 {
 		t.Errorf("not adopted: %+v, want %s", cs, id)
 	}
+}
+
+// TestRecordIsLost has the agent start again with nothing but what the runtime and the API know.
+func TestRecordIsLost(t *testing.T) {
+	b := newBench(t)
+	b.create(pod("p", corev1.RestartPolicyAlways, "a"))
+	b.untilPod("p", "runs", running(1))
+	for id := range b.runtime.sandboxes {
+		b.runtime.pauseDies(id)
+	}
+	b.untilPod("p", "runs in a second sandbox", func(p *corev1.Pod) bool { return p.Status.ContainerStatuses[0].RestartCount == 1 && running(1)(p) })
+	id := b.get("p").Status.ContainerStatuses[0].ContainerID
+	forget := func() {
+		b.stop()
+		if err := os.RemoveAll(b.cfg.RunDir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	forget()
+	b.start()
+	b.until("it is told of again", func() bool { v, ok := b.agent.View("ns", "p", ""); return ok && v.Logs["a"].RunningID != "" })
+	if v, _ := b.agent.View("ns", "p", ""); "carob://"+v.Logs["a"].RunningID != id || len(b.runtime.containers) != 1 {
+		t.Errorf("what ran was not taken up: %+v, %d containers", v.Logs, len(b.runtime.containers))
+	}
+	forget()
+	b.runtime.sandboxes, b.runtime.containers = map[string]*runtimeapi.PodSandboxStatus{}, map[string]*fakeContainer{}
+	b.start()
+	b.untilPod("p", "starts again", func(p *corev1.Pod) bool { return p.Status.ContainerStatuses[0].RestartCount == 2 && running(1)(p) })
 }
 
 func TestPauseDies(t *testing.T) {

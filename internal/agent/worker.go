@@ -2,12 +2,14 @@ package agent
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -243,9 +245,18 @@ func (w *worker) sourceChanged() {
 	w.volumes.again = true
 }
 
-// adopt compares the record with what the runtime has after a restart of the agent.
-func (w *worker) adopt(known []*runtimeapi.PodSandboxStatusResponse) {
+// adopt compares the record with what the runtime has after a restart of the agent. With no record (it was lost, or the machine was
+// restarted) the newest sandbox is the Pod's, however it is: what may run in it must end before anything is started.
+func (w *worker) adopt(known []*runtimeapi.PodSandboxStatusResponse, unrecorded bool) {
 	f := w.facts
+	if unrecorded && len(known) > 0 {
+		newest := slices.MaxFunc(known, func(a, b *runtimeapi.PodSandboxStatusResponse) int {
+			return cmp.Compare(a.GetStatus().GetMetadata().GetAttempt(), b.GetStatus().GetMetadata().GetAttempt())
+		}).GetStatus()
+		f.Sandbox = &podstate.Sandbox{ID: newest.GetId(), Attempt: newest.GetMetadata().GetAttempt(), IPs: sandboxIPs(newest),
+			Ready: newest.GetState() == runtimeapi.PodSandboxState_SANDBOX_READY}
+		f.NextAttempt = f.Sandbox.Attempt + 1
+	}
 	found := false
 	var mine *runtimeapi.PodSandboxStatusResponse
 	for _, k := range known {

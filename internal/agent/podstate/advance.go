@@ -34,10 +34,17 @@ func (f *Facts) Advance(pod *corev1.Pod, now time.Time) {
 		f.dropUnstarted()
 		return
 	}
-	if sb := f.Sandbox; sb != nil && sb.Stopped && !f.anyInstance() {
-		f.renew(pod)
+	if f.Sandbox != nil && f.Sandbox.Stopped {
+		f.dropUnstarted() // nothing can be started in it any more
+		if !f.anyInstance() {
+			f.renew(pod)
+		}
 	}
-	if f.Sandbox == nil || !f.Sandbox.Ready {
+	if f.Sandbox == nil {
+		f.startOver(pod)
+		return
+	}
+	if !f.Sandbox.Ready {
 		return
 	}
 	if !f.Initialized {
@@ -92,10 +99,16 @@ func (f *Facts) anyRunning() bool {
 	return false
 }
 
-// renew gives the lost sandbox up; the next one begins with the init containers.
+// renew gives the lost sandbox up.
 func (f *Facts) renew(pod *corev1.Pod) {
 	f.Discard = append(f.Discard, Discarded{ID: f.Sandbox.ID, Sandbox: true})
-	f.Sandbox, f.Initialized = nil, false
+	f.Sandbox = nil
+	f.startOver(pod)
+}
+
+// startOver has the next sandbox begin with the init containers, whatever they did in one before it: a lost one, or one before a reboot.
+func (f *Facts) startOver(pod *corev1.Pod) {
+	f.Initialized = false
 	for _, spec := range containersOf(pod) {
 		if c := f.Containers[spec.Name]; spec.Kind == Init && c.State == Exited && c.Exit.Code == 0 {
 			f.reset(c)

@@ -170,15 +170,16 @@ func New(pod *corev1.Pod, now time.Time) *Facts {
 	}
 	for _, list := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses, pod.Status.EphemeralContainerStatuses} {
 		for _, s := range list {
-			f.recall(s, now)
+			f.recall(s)
 		}
 	}
 	f.Complete(pod)
 	return f
 }
 
-// recall takes over what the API knows of a container of which the node remembers nothing.
-func (f *Facts) recall(s corev1.ContainerStatus, now time.Time) {
+// recall takes over what the API knows of a container of which the node remembers nothing. One that ran is said to be running: if the
+// runtime does not know it, Lost must be told.
+func (f *Facts) recall(s corev1.ContainerStatus) {
 	c := &Container{Attempt: s.RestartCount, Image: s.Image, ImageID: s.ImageID}
 	if t := s.LastTerminationState.Terminated; t != nil {
 		c.Last = exitOf(t)
@@ -187,9 +188,9 @@ func (f *Facts) recall(s corev1.ContainerStatus, now time.Time) {
 	case s.State.Terminated != nil:
 		c.State, c.Exit = Exited, exitOf(s.State.Terminated)
 	case s.State.Running != nil:
-		c.State, c.StartedAt = Exited, s.State.Running.StartedAt.Time
-		c.Exit = &Exit{ID: trimScheme(s.ContainerID), Code: 137, Reason: "ContainerStatusUnknown", FinishedAt: now,
-			Message: "The container could not be located when the pod was deleted.  The container used to be Running"}
+		c.State, c.ID, c.Hooked, c.StartedAt = Running, trimScheme(s.ContainerID), true, s.State.Running.StartedAt.Time
+	case s.State.Waiting != nil && s.State.Waiting.Reason == crashLoop && c.Last != nil:
+		c.State, c.Exit, c.Last = Exited, c.Last, nil // it had not been started again
 	}
 	if c.Exit != nil {
 		c.ID, c.Hooked = c.Exit.ID, true

@@ -121,6 +121,13 @@ func (s *sim) do(step string) {
 		s.pod.DeletionTimestamp, s.pod.DeletionGracePeriodSeconds = &at, &grace
 	case "gone":
 		s.f.Gone = true
+	case "reboot": // the node's memory is lost, the API's is not
+		s.pod.Status, s.live = s.old, map[string]string{}
+		s.f = New(s.pod, s.now)
+		s.f.HostIPs = []string{"192.0.2.1"}
+		for name := range s.f.Containers {
+			s.f.Lost(name, s.now)
+		}
 	case "rest":
 		s.f.RestingSince = s.now
 	case "wake": // the next agent's life

@@ -99,7 +99,7 @@ func (b *builder) container(spec Spec, c *Container) corev1.ContainerStatus {
 	case c.State == Running && c.Hooked && c.Busy != Hook:
 		cs.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(c.StartedAt.Truncate(time.Second))}
 	case c.State == Exited && b.waits(spec, c):
-		cs.State.Waiting = &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff", Message: fmt.Sprintf("back-off %s restarting failed container=%s pod=%s_%s(%s)",
+		cs.State.Waiting = &corev1.ContainerStateWaiting{Reason: crashLoop, Message: fmt.Sprintf("back-off %s restarting failed container=%s pod=%s_%s(%s)",
 			c.backoff(), spec.Name, b.pod.Name, b.pod.Namespace, b.pod.UID)}
 		cs.LastTerminationState.Terminated = terminated(c.Exit)
 	case c.State == Exited:
@@ -112,6 +112,9 @@ func (b *builder) container(spec Spec, c *Container) corev1.ContainerStatus {
 	}
 	return cs
 }
+
+// crashLoop is the reason of a container that waits to be started again.
+const crashLoop = "CrashLoopBackOff"
 
 // waits says whether an ended container will be started, but not at once.
 func (b *builder) waits(spec Spec, c *Container) bool {
