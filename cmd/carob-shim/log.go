@@ -34,13 +34,17 @@ func (k *container) openLog() error {
 	return nil
 }
 
-// take logs what a stream brought.
-func (k *container) take(st *stream, b []byte) {
+// take logs what a stream brought. The entries gather in a buffer that is kept: short lines make a multiple of what came.
+func (s *shim) take(k *container, st *stream, b []byte) {
 	if k.logFD < 0 {
 		return
 	}
-	var entries []byte
+	entries := s.entries[:0]
 	for len(b) > 0 {
+		if len(entries) > maxLine {
+			writeAll(k.logFD, entries)
+			entries = entries[:0]
+		}
 		i := bytes.IndexByte(b, '\n')
 		piece := b
 		if i >= 0 {
@@ -61,6 +65,7 @@ func (k *container) take(st *stream, b []byte) {
 		b = b[i+1:]
 	}
 	writeAll(k.logFD, entries)
+	s.entries = entries
 }
 
 // finish logs a last line that has no newline.

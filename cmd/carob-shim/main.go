@@ -36,6 +36,7 @@ type shim struct {
 	oob               []byte
 	out               []byte
 	chunk             []byte
+	entries           []byte
 	spent             int
 	starting          int
 	stopping          bool

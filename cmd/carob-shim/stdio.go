@@ -84,9 +84,15 @@ func (s *shim) listen(k *container, st *stream) {
 	s.add(st.fd, unix.EPOLLIN, func(uint32) { s.pump(k, st) })
 }
 
-// pump moves what a stream has, until it is empty, at its end, or a session cannot take more.
+// turn is how many times a stream is read before the others have their turn: some write without a pause.
+const turn = 4
+
+// pump moves what a stream has, until it is empty, at its end, its turn is over, or a session cannot take more.
 func (s *shim) pump(k *container, st *stream) {
-	for st.fd >= 0 {
+	for range turn {
+		if st.fd < 0 {
+			return
+		}
 		n, err := unix.Read(st.fd, s.chunk)
 		if err == unix.EINTR {
 			continue
@@ -98,7 +104,7 @@ func (s *shim) pump(k *container, st *stream) {
 			s.ended(k, st)
 			return
 		}
-		k.take(st, s.chunk[:n])
+		s.take(k, st, s.chunk[:n])
 		s.spent += 256
 		if s.spread(k, st, s.chunk[:n]) {
 			s.hush(st.fd) // goes on when the session has caught up
@@ -122,10 +128,13 @@ func (s *shim) ended(k *container, st *stream) {
 	}
 }
 
+// maxHeld is more than a pipe holds: the kernel lets those without privileges have 1 MiB.
+const maxHeld = 2 << 20
+
 // drain takes what a dead container's streams still hold. A stream that a stranger holds open is read on as it comes.
 func (s *shim) drain(k *container) {
 	for _, st := range []*stream{k.out, k.err} {
-		for st != nil && st.fd >= 0 {
+		for held := 0; st != nil && st.fd >= 0 && held < maxHeld; {
 			n, err := unix.Read(st.fd, s.chunk)
 			if err == unix.EINTR {
 				continue
@@ -137,7 +146,8 @@ func (s *shim) drain(k *container) {
 				s.ended(k, st)
 				break
 			}
-			k.take(st, s.chunk[:n])
+			held += n
+			s.take(k, st, s.chunk[:n])
 			s.spread(k, st, s.chunk[:n])
 		}
 	}
