@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"k8s.io/client-go/tools/record"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	critest "k8s.io/cri-api/pkg/apis/testing"
+	utilexec "k8s.io/utils/exec"
 
 	"carob.dev/carob/internal/agent/volume"
 )
@@ -235,6 +237,25 @@ func TestRecordIsLost(t *testing.T) {
 	b.runtime.sandboxes, b.runtime.containers = map[string]*runtimeapi.PodSandboxStatus{}, map[string]*fakeContainer{}
 	b.start()
 	b.untilPod("p", "starts again", func(p *corev1.Pod) bool { return p.Status.ContainerStatuses[0].RestartCount == 2 && running(1)(p) })
+}
+
+// TestUnwellIsStoppedByTheNextLife has the agent end while it stops a container that failed its probe.
+func TestUnwellIsStoppedByTheNextLife(t *testing.T) {
+	b := newBench(t)
+	b.runtime.exec = func(context.Context, []string) error { return utilexec.CodeExitError{Err: errors.New("unwell"), Code: 1} }
+	b.runtime.hangStop = true
+	p := pod("p", corev1.RestartPolicyAlways, "a")
+	p.Spec.Containers[0].LivenessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"x"}}}, FailureThreshold: 1}
+	b.create(p)
+	b.until("the stop begins", func() bool {
+		b.runtime.mu.Lock()
+		defer b.runtime.mu.Unlock()
+		return slices.Contains(b.runtime.calls, "StopContainer 30")
+	})
+	b.stop()
+	b.runtime.exec, b.runtime.hangStop = nil, false
+	b.start()
+	b.untilPod("p", "restarts a", func(p *corev1.Pod) bool { return p.Status.ContainerStatuses[0].RestartCount == 1 && running(1)(p) })
 }
 
 func TestPauseDies(t *testing.T) {

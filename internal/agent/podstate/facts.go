@@ -121,9 +121,12 @@ type Container struct {
 	// Backoff is the wait before the next start, as of BackoffAt.
 	Backoff   time.Duration `json:"backoff,omitempty"`
 	BackoffAt time.Time     `json:"backoffAt,omitzero"`
-	// Startup and Readiness are the results of these probes of this instance.
-	Startup   Result `json:"startup,omitempty"`
-	Readiness Result `json:"readiness,omitempty"`
+	// Startup, Readiness and Liveness are the results of these probes of this instance, HookFailed says that its postStart failed: an instance
+	// that is to be stopped for it is stopped by the agent's next life too.
+	Startup    Result `json:"startup,omitempty"`
+	Readiness  Result `json:"readiness,omitempty"`
+	Liveness   Result `json:"liveness,omitempty"`
+	HookFailed bool   `json:"hookFailed,omitempty"`
 
 	// Busy is the action on it that is under way.
 	Busy Verb `json:"-"`
@@ -133,9 +136,6 @@ type Container struct {
 	Trouble *Trouble `json:"-"`
 	// ImageRef is the image that the next instance is to have, once it is on the node.
 	ImageRef string `json:"-"`
-	// HookFailed says that postStart failed, Liveness what that probe says.
-	HookFailed bool   `json:"-"`
-	Liveness   Result `json:"-"`
 }
 
 // Trouble is why something could not be done, and when to try again.
