@@ -239,6 +239,24 @@ func TestRecordIsLost(t *testing.T) {
 	b.untilPod("p", "starts again", func(p *corev1.Pod) bool { return p.Status.ContainerStatuses[0].RestartCount == 2 && running(1)(p) })
 }
 
+// TestHostsFileIsThere has the agent end after it made a sandbox, and before it wrote the file.
+func TestHostsFileIsThere(t *testing.T) {
+	b := newBench(t)
+	b.create(pod("p", corev1.RestartPolicyAlways, "a"))
+	b.untilPod("p", "runs", running(1))
+	b.stop()
+	file := filepath.Join(b.cfg.Root, "pods", "uid-p", "etc-hosts")
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	b.runtime.exits("a", 1)
+	b.start()
+	b.untilPod("p", "runs again", func(p *corev1.Pod) bool { return p.Status.ContainerStatuses[0].RestartCount == 1 && running(1)(p) })
+	if raw, err := os.ReadFile(file); !strings.Contains(string(raw), "10.0.0.1\tp\n") {
+		t.Errorf("the Pod's hosts: %q %v", raw, err)
+	}
+}
+
 // TestUnwellIsStoppedByTheNextLife has the agent end while it stops a container that failed its probe.
 func TestUnwellIsStoppedByTheNextLife(t *testing.T) {
 	b := newBench(t)

@@ -142,6 +142,9 @@ func (a *Agent) createContainer(ctx context.Context, in criconf.ContainerInput, 
 	if err != nil {
 		return "", reasonConfigError, err
 	}
+	if err := a.haveHosts(pod, ips); err != nil {
+		return "", reasonConfigError, err
+	}
 	if in.Mounts, err = a.mounts(ctx, in); err != nil {
 		return "", reasonConfigError, err
 	}
@@ -200,7 +203,7 @@ func (a *Agent) mounts(ctx context.Context, in criconf.ContainerInput) ([]*runti
 	}
 	dir := a.cfg.podDir(in.Pod.UID)
 	if !hosts {
-		list = append(list, &runtimeapi.Mount{ContainerPath: "/etc/hosts", HostPath: filepath.Join(dir, "etc-hosts")})
+		list = append(list, &runtimeapi.Mount{ContainerPath: "/etc/hosts", HostPath: a.hostsFile(in.Pod)})
 	}
 	if p := in.Spec.TerminationMessagePath; p != "" {
 		file := filepath.Join(dir, "containers", in.Spec.Name, strconv.Itoa(int(in.Attempt)))

@@ -188,13 +188,25 @@ func (a *Agent) makeSandbox(ctx context.Context, pod *corev1.Pod, attempt uint32
 	return sb, note, nil
 }
 
+// haveHosts writes the Pod's /etc/hosts if the agent ended, or failed, before it did.
+func (a *Agent) haveHosts(pod *corev1.Pod, ips []string) error {
+	if st, err := os.Stat(a.hostsFile(pod)); err == nil && st.Size() > 0 {
+		return nil
+	}
+	return a.writeHosts(pod, ips)
+}
+
+func (a *Agent) hostsFile(pod *corev1.Pod) string {
+	return filepath.Join(a.cfg.podDir(pod.UID), "etc-hosts")
+}
+
 // writeHosts writes the Pod's /etc/hosts in place, for containers have the file mounted.
 func (a *Agent) writeHosts(pod *corev1.Pod, ips []string) error {
 	var host []byte
 	if pod.Spec.HostNetwork {
 		host, _ = os.ReadFile("/etc/hosts") // a node without one has nothing to add
 	}
-	path := filepath.Join(a.cfg.podDir(pod.UID), "etc-hosts")
+	path := a.hostsFile(pod)
 	if err := os.WriteFile(path, criconf.Hosts(pod, ips, host, a.cfg.ClusterDomain), 0o644); err != nil {
 		return fmt.Errorf("write the Pod's hosts file: %w", err)
 	}

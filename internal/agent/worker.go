@@ -344,6 +344,9 @@ func (w *worker) observeContainer(c *runtimeapi.ContainerStatus) {
 		s.FinishedAt = w.a.cfg.Clock.Now()
 	}
 	w.facts.Observe(s)
+	if cur := w.facts.Containers[s.Name]; cur != nil && cur.ID == s.ID && cur.ImageID == "" && cur.Busy != podstate.Create { // the agent ended while it was made
+		cur.ImageID = c.GetImageRef()
+	}
 }
 
 func unixNano(n int64) time.Time {
