@@ -260,7 +260,9 @@ func TestHostsFileIsThere(t *testing.T) {
 // TestUnwellIsStoppedByTheNextLife has the agent end while it stops a container that failed its probe.
 func TestUnwellIsStoppedByTheNextLife(t *testing.T) {
 	b := newBench(t)
-	b.runtime.exec = func(context.Context, []string) error { return utilexec.CodeExitError{Err: errors.New("unwell"), Code: 1} }
+	b.runtime.exec = func(context.Context, []string) error {
+		return utilexec.CodeExitError{Err: errors.New("unwell"), Code: 1}
+	}
 	b.runtime.hangStop = true
 	p := pod("p", corev1.RestartPolicyAlways, "a")
 	p.Spec.Containers[0].LivenessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"x"}}}, FailureThreshold: 1}

@@ -150,6 +150,7 @@ func TestThresholds(t *testing.T) {
 	}{
 		{Readiness, corev1.Probe{FailureThreshold: 3, SuccessThreshold: 2}, "yynnyynnnnyy", ".+......-..+", false},
 		{Liveness, corev1.Probe{FailureThreshold: 2, SuccessThreshold: 1}, "ynynn", "+...-", true},
+		{Liveness, corev1.Probe{FailureThreshold: 2, SuccessThreshold: 1}, "yeeneen", "+.....-", true},
 		{Startup, corev1.Probe{FailureThreshold: 3, SuccessThreshold: 1}, "nny", "..+", true},
 		{Startup, corev1.Probe{FailureThreshold: 3, SuccessThreshold: 1}, "nnn", "..-", true},
 	} {
@@ -158,10 +159,13 @@ func TestThresholds(t *testing.T) {
 		n := 0
 		h := New(fakeExec(func([]string) ([]byte, error) {
 			asked <- n
-			yes := tc.answers[n] == 'y'
+			answer := tc.answers[n]
 			n++
-			if yes {
+			switch answer {
+			case 'y':
 				return nil, nil
+			case 'e':
+				return nil, errors.New("it cannot be asked")
 			}
 			return nil, utilexec.CodeExitError{Code: 1, Err: errors.New("no")}
 		}), "1.37")

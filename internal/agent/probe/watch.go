@@ -55,6 +55,10 @@ func (h *Handlers) Run(ctx context.Context, w Watch) {
 			return
 		}
 		w.tell(o)
+		if o.Err != nil { // it says nothing about the container
+			timer.Reset(max(began.Add(period).Sub(w.Clock.Now()), 0))
+			continue
+		}
 		if o.OK != last {
 			run = 0
 		}
