@@ -278,6 +278,20 @@ func TestUnwellIsStoppedByTheNextLife(t *testing.T) {
 	b.untilPod("p", "restarts a", func(p *corev1.Pod) bool { return p.Status.ContainerStatuses[0].RestartCount == 1 && running(1)(p) })
 }
 
+// TestTokenThatCannotBeRenewed is asked for now and then, not all the time.
+func TestTokenThatCannotBeRenewed(t *testing.T) {
+	b := newBench(t)
+	b.volumes.overdue = true
+	b.create(pod("p", corev1.RestartPolicyAlways, "a"))
+	b.untilPod("p", "runs", running(1))
+	time.Sleep(200 * time.Millisecond)
+	b.volumes.mu.Lock()
+	defer b.volumes.mu.Unlock()
+	if b.volumes.updates != 1 {
+		t.Errorf("volumes were looked at %d times", b.volumes.updates)
+	}
+}
+
 func TestPauseDies(t *testing.T) {
 	b := newBench(t)
 	b.create(pod("p", corev1.RestartPolicyAlways, "a"))

@@ -266,9 +266,12 @@ func (r *fakeRuntime) ExecSync(ctx context.Context, _ string, cmd []string, _ ti
 
 // fakeVolumes has every volume at one path; ready says when they are.
 type fakeVolumes struct {
-	mu   sync.Mutex
-	err  error
-	torn []types.UID
+	mu      sync.Mutex
+	err     error
+	torn    []types.UID
+	updates int
+	// overdue says that a token wants to be renewed, always.
+	overdue bool
 }
 
 func (v *fakeVolumes) set(err error) {
@@ -291,7 +294,14 @@ func (v *fakeVolumes) Resolve(_ context.Context, _ *corev1.Pod, _ string, m core
 	return "/volumes/" + m.Name, nil
 }
 
-func (v *fakeVolumes) Update(context.Context, *corev1.Pod) error { return nil }
+func (v *fakeVolumes) Update(context.Context, *corev1.Pod) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.updates++
+	return nil
+}
+
+func (v *fakeVolumes) RefreshAt(types.UID) (time.Time, bool) { return time.Unix(1, 0), v.overdue }
 
 func (v *fakeVolumes) Teardown(_ context.Context, uid types.UID) error {
 	v.mu.Lock()

@@ -361,7 +361,12 @@ func (w *worker) discard(ctx context.Context) {
 	})
 }
 
-// updateVolumes has the volumes follow their sources; one run at a time, and another if something changed meanwhile.
+// volumesPause is the least time between one look at the volumes and the next that nothing but time calls for: a token that cannot be renewed
+// is due all the while.
+const volumesPause = time.Minute
+
+// updateVolumes has the volumes follow their sources; one run at a time, and another if something changed meanwhile. What failed is tried
+// again.
 func (w *worker) updateVolumes(ctx context.Context) {
 	if w.volumes.busy || podstate.Ending(w.pod, w.facts) {
 		return
@@ -374,6 +379,9 @@ func (w *worker) updateVolumes(ctx context.Context) {
 			w.log.Info("a volume was not brought up to date", "error", err)
 		}
 		at := a.refreshAt(pod.UID)
+		if soonest := a.cfg.Clock.Now().Add(volumesPause); err != nil || !at.IsZero() && at.Before(soonest) {
+			at = soonest
+		}
 		w.post(func() { w.volumes.busy, w.volumes.refreshAt = false, at })
 	})
 }
