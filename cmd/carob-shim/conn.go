@@ -94,6 +94,13 @@ func (s *shim) send(c *conn, f *wire.Frame) {
 	}
 	f.V = wire.Version
 	s.out = f.Append(s.out[:0])
+	if len(s.out) > wire.MaxAnswer {
+		f.Log, f.Cgroup = "", "" // nobody asked for them
+	}
+	for len(s.out) > wire.MaxAnswer { // an OCI runtime had much to complain of
+		f.Err = f.Err[:len(f.Err)*3/4]
+		s.out = f.Append(s.out[:0])
+	}
 	if len(c.queue) == 0 {
 		err := unix.Send(c.fd, s.out, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
 		if err == nil {

@@ -81,7 +81,7 @@ func exitReason(f wire.Frame) string {
 func (r *Runtime) pauseEnded(sb *sandbox) {
 	r.mu.Lock()
 	was := sb.rec.Ready && !sb.stopping
-	sb.rec.Ready = false
+	sb.rec.Ready, sb.dead = false, true
 	rec := sb.rec
 	r.mu.Unlock()
 	if !was {
@@ -97,7 +97,7 @@ func (r *Runtime) pauseEnded(sb *sandbox) {
 // Pod is killed, and its containers' ends are read from the shim's notes or else unknown.
 func (r *Runtime) lost(sb *sandbox) {
 	r.mu.Lock()
-	expected := sb.stopping || r.closed
+	expected := sb.ending || r.closed
 	r.mu.Unlock()
 	if expected {
 		return
@@ -107,6 +107,10 @@ func (r *Runtime) lost(sb *sandbox) {
 }
 
 func (r *Runtime) mourn(sb *sandbox, why string) {
+	// An OCI runtime that is at work would make a container that nobody knows.
+	if err := sys.CgroupKillAll(r.cfg.shimCgroup(sb.rec.ID)); err != nil {
+		r.cfg.Log.Error("kill what a lost shim started", "sandbox", sb.rec.ID, "error", err)
+	}
 	r.readFacts(sb)
 	r.mu.Lock()
 	sb.client = nil
@@ -114,16 +118,18 @@ func (r *Runtime) mourn(sb *sandbox, why string) {
 	r.mu.Unlock()
 	for _, c := range containers {
 		r.mu.Lock()
-		running := c.rec.State == runtimeapi.ContainerState_CONTAINER_RUNNING
+		state := c.rec.State
 		cgroup, id := c.rec.Cgroup, c.rec.ID
 		r.mu.Unlock()
-		if !running {
+		if state == runtimeapi.ContainerState_CONTAINER_EXITED {
 			continue
 		}
 		if err := sys.CgroupKillAll(cgroup); err != nil {
 			r.cfg.Log.Error("kill a container of a lost Pod", "container", id, "error", err)
 		}
-		r.endUnseen(c, why)
+		if state == runtimeapi.ContainerState_CONTAINER_RUNNING {
+			r.endUnseen(c, why)
+		}
 	}
 	r.pauseEnded(sb)
 }

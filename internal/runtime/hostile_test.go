@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 // peak is the most memory that a process has had resident, in bytes.
@@ -51,5 +53,22 @@ func TestEndlessOutput(t *testing.T) {
 	}
 	if n := peak(t, shim); n > 12<<20 {
 		t.Errorf("the shim took %d KiB", n>>10)
+	}
+}
+
+// TestLongErrors holds that what an OCI runtime complains of does not cost the Pod its shim, however long it is.
+func TestLongErrors(t *testing.T) {
+	b := newBench(t)
+	ctx := context.Background()
+	pod := b.pod(b.podConfig("errors"))
+	id := b.start(pod, containerConfig("c", "sleep", "1000"))
+	for _, n := range []int{1000, 4000, 9000} {
+		_, _, err := b.ExecSync(ctx, id, []string{strings.Repeat(`/"""""""`, n/8)}, 0)
+		if err == nil || !strings.Contains(err.Error(), "OCI runtime exec failed") {
+			t.Errorf("%d bytes: %v", n, err)
+		}
+	}
+	if s := b.status(id); s.State != runtimeapi.ContainerState_CONTAINER_RUNNING {
+		t.Error(s)
 	}
 }

@@ -46,13 +46,16 @@ type Runtime struct {
 
 var _ cri.RuntimeService = (*Runtime)(nil)
 
-// sandbox is one Pod's. rec, client and stopping are guarded by Runtime.mu.
+// sandbox is one Pod's. rec, client, stopping, ending and dead are guarded by Runtime.mu. stopping says that it is to be stopped, ending that
+// its shim was told to end, dead that pause has ended.
 type sandbox struct {
 	turn     turn
 	disk     sync.Mutex // orders writes of the record; the one lock that is held across I/O
 	rec      sandboxRecord
 	client   *shim.Client
 	stopping bool
+	ending   bool
+	dead     bool
 }
 
 // container is one container. rec is guarded by Runtime.mu; exited is closed once it has ended. seccomp is what its start can teach.

@@ -133,9 +133,13 @@ func (r *Runtime) makeSandbox(ctx context.Context, sb *sandbox) error {
 		return err
 	}
 	r.mu.Lock()
-	rec.Made, rec.Ready = true, true
+	dead := sb.dead
+	rec.Made, rec.Ready = true, !dead
 	r.mu.Unlock()
-	if err := r.saveSandbox(*rec); err != nil {
+	if dead {
+		return errors.New("pause has ended before the Pod was made")
+	}
+	if err := r.keepSandbox(sb); err != nil {
 		return err
 	}
 	r.mu.Lock()

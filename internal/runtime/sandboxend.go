@@ -73,7 +73,7 @@ func (r *Runtime) stopSandbox(ctx context.Context, sb *sandbox) error {
 func (r *Runtime) endShim(ctx context.Context, sb *sandbox) error {
 	r.mu.Lock()
 	client, id := sb.client, sb.rec.ID
-	sb.client = nil
+	sb.client, sb.ending = nil, true
 	r.mu.Unlock()
 	if client != nil {
 		if _, err := client.Ask(ctx, wire.Frame{Op: wire.OpShutdown}); err != nil && !errors.Is(err, shim.ErrGone) {

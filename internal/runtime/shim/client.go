@@ -119,7 +119,7 @@ func (c *Client) Gone() <-chan struct{} { return c.done }
 
 func (c *Client) read() {
 	defer close(c.done)
-	buf := make([]byte, 8<<10)
+	buf := make([]byte, wire.MaxAnswer)
 	for {
 		n, _, flags, _, err := c.conn.ReadMsgUnix(buf, nil)
 		if err != nil || n == 0 {

@@ -8,8 +8,11 @@ package wire
 // Version is the protocol's version. It changes only when an older reader would do wrong.
 const Version = 1
 
-// MaxFrame is the longest frame in bytes.
-const MaxFrame = 128 << 10
+// MaxFrame is the longest frame in bytes; MaxAnswer is the longest that a shim sends, so that carob needs no large buffer for each.
+const (
+	MaxFrame  = 128 << 10
+	MaxAnswer = 8 << 10
+)
 
 // What carob asks of a shim.
 const (
