@@ -128,6 +128,18 @@ func TestFollowAcrossRotation(t *testing.T) {
 	until("line 0\nline 1\nline 2\nline 3\nline 4\nline 5\nline 6\n")
 }
 
+// TestRotationThatWasCutOff finds a log moved away whose writer was not told.
+func TestRotationThatWasCutOff(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "0.log")
+	told := ""
+	r := NewRotator(Limits{MaxSize: 1, MaxFiles: 2}, func(_ context.Context, id string) error { told = id; return nil }, slog.New(slog.DiscardHandler))
+	r.Add("c", path)
+	r.check(t.Context())
+	if told != "c" {
+		t.Error("the runtime was not told to write to the log's own name again")
+	}
+}
+
 func TestPrune(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"0.log", "1.log", "1.log.20260102-030400.000", "2.log", "3.log"} {

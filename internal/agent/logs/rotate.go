@@ -105,6 +105,13 @@ func (r *Rotator) check(ctx context.Context) {
 	r.mu.Unlock()
 	for id, path := range files {
 		st, err := os.Stat(path)
+		if errors.Is(err, os.ErrNotExist) {
+			// It was moved away by an agent that ended before the runtime was told; or the container has not been started.
+			if err := r.reopen(ctx, id); err != nil {
+				r.log.Debug("reopen a log that is not there", "path", path, "error", err)
+			}
+			continue
+		}
 		if err != nil || st.Size() < r.limits.MaxSize {
 			continue
 		}
