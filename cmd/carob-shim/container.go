@@ -18,8 +18,9 @@ type container struct {
 	exited, oom      bool
 	code, sig        int
 	tty, stdin, once bool
-	// in is the write end of the container's stdin, or -1. pty is its terminal, or -1.
+	// in is the write end of the container's stdin, pty its terminal, console the socket where the terminal is awaited; -1 for none.
 	in, pty  int
+	console  int
 	out, err *stream
 	logFD    int
 	// askers wait for the OCI runtime to have started it.
@@ -65,7 +66,7 @@ func (s *shim) run(c *conn, f *wire.Frame) {
 		}
 		return
 	}
-	k := &container{id: f.ID, log: f.Log, cgroup: f.Cgroup, tty: f.TTY != 0, stdin: f.Stdin != 0, once: f.Once != 0, in: -1, pty: -1, logFD: -1}
+	k := &container{id: f.ID, log: f.Log, cgroup: f.Cgroup, tty: f.TTY != 0, stdin: f.Stdin != 0, once: f.Once != 0, in: -1, pty: -1, console: -1, logFD: -1}
 	k.askers = []asker{{c, f}}
 	answer := func(err string) {
 		for _, a := range k.askers {
@@ -110,12 +111,13 @@ func (s *shim) run(c *conn, f *wire.Frame) {
 			if failure != "" {
 				delete(s.containers, k.id)
 				fail(failure)
+				s.settled()
 				return
 			}
 			s.began(k, pid)
 			answer("")
 			s.wait(pid, func(e ended) { s.containerEnded(k, e) })
-			s.settled(s.starting)
+			s.settled()
 		})
 	})
 	for i, fd := range stdio {
@@ -204,6 +206,7 @@ func (s *shim) discard(k *container) {
 		s.detach(k, k.sinks[0])
 	}
 	s.close(k.in)
+	s.unawait(k)
 	if k.logFD >= 0 {
 		unix.Close(k.logFD)
 	}

@@ -51,6 +51,7 @@ func (s *shim) exec(c *conn, f *wire.Frame, fds []int) {
 			unix.Unlink(logFile)
 			if failure != "" {
 				s.reply(c, f, failure, 0)
+				s.settled()
 				return
 			}
 			x := &execution{id: f.ID, pid: pid}
@@ -61,7 +62,7 @@ func (s *shim) exec(c *conn, f *wire.Frame, fds []int) {
 				code, sig := e.code()
 				s.report(wire.Frame{Op: wire.OpExit, ID: x.id, Of: f.Of, Code: code, Sig: sig, Exited: 1, Ended: int(e.at.UnixNano())})
 			})
-			s.settled(s.starting)
+			s.settled()
 		})
 	})
 	for i, fd := range stdio {

@@ -40,6 +40,10 @@ func (s *shim) wait(pid int, done func(ended)) {
 		done(e)
 		return
 	}
+	if unix.Kill(pid, 0) == unix.ESRCH { // more ended than are remembered
+		done(ended{unknown, time.Now()})
+		return
+	}
 	p := &proc{pid: pid, pidfd: -1, done: done}
 	s.procs[pid] = p
 	fd, err := unix.PidfdOpen(pid, 0)
@@ -51,8 +55,14 @@ func (s *shim) wait(pid int, done func(ended)) {
 	s.add(fd, unix.EPOLLIN, func(uint32) {})
 }
 
+// unknown is exit code 255, for an end that was missed.
+const unknown unix.WaitStatus = 255 << 8
+
+// maxEarly bounds the ends of strangers that are remembered: in the machine's PID namespace a container's orphans come here.
+const maxEarly = 4096
+
 // reap collects every child that has ended. A child that nobody waits for yet may be a container whose OCI runtime has not said so:
-// its end is kept while such a runtime runs.
+// its end is kept while such a runtime runs, and no longer, for its number will be another's.
 func (s *shim) reap() {
 	for {
 		var ws unix.WaitStatus
@@ -66,7 +76,7 @@ func (s *shim) reap() {
 		e := ended{ws, time.Now()}
 		p := s.procs[pid]
 		if p == nil {
-			if len(s.early) < 256 {
+			if s.starting > 0 && len(s.early) < maxEarly {
 				s.early[pid] = e
 			}
 			continue
@@ -78,8 +88,8 @@ func (s *shim) reap() {
 }
 
 // settled forgets the ends of strangers once no OCI runtime is at work that might still name one.
-func (s *shim) settled(starting int) {
-	if starting == 0 {
+func (s *shim) settled() {
+	if s.starting == 0 {
 		clear(s.early)
 	}
 }

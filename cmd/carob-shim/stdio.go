@@ -15,7 +15,7 @@ func (s *shim) plumb(k *container) (stdio [3]int, console string, err error) {
 	}
 	stdio = [3]int{null, null, null}
 	if k.tty {
-		console = s.dir + "/tty"
+		console = s.console(k)
 		return stdio, console, s.awaitTerminal(console, k)
 	}
 	var p [2]int
@@ -43,6 +43,18 @@ func (s *shim) plumb(k *container) (stdio [3]int, console string, err error) {
 	return stdio, "", nil
 }
 
+// console is where a container's terminal is awaited: one socket for each, as several may start at once.
+func (s *shim) console(k *container) string { return s.dir + "/y-" + k.id[:min(len(k.id), 12)] }
+
+// unawait stops waiting for a container's terminal.
+func (s *shim) unawait(k *container) {
+	if k.console >= 0 {
+		s.close(k.console)
+		k.console = -1
+		unix.Unlink(s.console(k))
+	}
+}
+
 // awaitTerminal listens where the OCI runtime will send the container's terminal.
 func (s *shim) awaitTerminal(path string, k *container) error {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
@@ -58,13 +70,13 @@ func (s *shim) awaitTerminal(path string, k *container) error {
 		unix.Close(fd)
 		return err
 	}
+	k.console = fd
 	s.add(fd, unix.EPOLLIN, func(uint32) {
 		conn, _, err := unix.Accept4(fd, unix.SOCK_CLOEXEC)
 		if err != nil {
 			return
 		}
-		s.close(fd)
-		unix.Unlink(path)
+		s.unawait(k)
 		oob := make([]byte, 64)
 		buf := make([]byte, 4096)
 		_, n, _, _, err := unix.Recvmsg(conn, buf, oob, unix.MSG_CMSG_CLOEXEC)

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -70,5 +72,80 @@ func TestLongErrors(t *testing.T) {
 	}
 	if s := b.status(id); s.State != runtimeapi.ContainerState_CONTAINER_RUNNING {
 		t.Error(s)
+	}
+}
+
+// withRuntime has the bench use a program in place of crun: a script with this body.
+func (b *bench) withRuntime(body string) {
+	b.t.Helper()
+	b.Close(context.Background())
+	file := filepath.Join(b.cfg.Root, "bin-test", "crun")
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		b.t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte("#!/bin/sh\n"+body), 0o755); err != nil {
+		b.t.Fatal(err)
+	}
+	b.cfg.OCIRuntimes = map[string]string{"": file}
+	b.open()
+}
+
+// TestOrphans holds that the ends of many processes that the shim inherits do not hide the end of a container which is quicker than
+// the OCI runtime that starts it.
+func TestOrphans(t *testing.T) {
+	b := newBench(t)
+	b.withRuntime("crun \"$@\"\ncode=$?\nsleep 0.2\nexit $code\n")
+	cfg, c := b.podConfig("orphans"), containerConfig("parent", "sh", "-c", "i=0; while test $i -lt 300; do (true &); i=$((i+1)); done")
+	opt := &runtimeapi.NamespaceOption{Pid: runtimeapi.NamespaceMode_NODE}
+	cfg.Linux.SecurityContext.NamespaceOptions, c.Linux.SecurityContext.NamespaceOptions = opt, opt
+	pod := b.pod(cfg)
+	b.ended(b.start(pod, c))
+	b.ended(b.start(pod, containerConfig("quick", "true")))
+}
+
+// TestTerminalsAtOnce starts containers with terminals at the same moment, and some that fail to start.
+func TestTerminalsAtOnce(t *testing.T) {
+	b := newBench(t)
+	b.withRuntime("sleep 0.2\nexec crun \"$@\"\n")
+	pod := b.pod(b.podConfig("terminals"))
+	shim := shimOf(t, b.sandboxes[pod].rec.PausePID)
+	files := func() int {
+		entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", shim))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	before := files()
+	var wg sync.WaitGroup
+	for i := range 4 {
+		name := fmt.Sprint("t", i)
+		c := containerConfig(name, "sh", "-c", "echo "+name)
+		c.Tty = true
+		id := b.create(pod, c)
+		bad := containerConfig("bad"+name, "/not/there")
+		bad.Tty = true
+		badID := b.create(pod, bad)
+		wg.Go(func() {
+			if err := b.StartContainer(context.Background(), id); err != nil {
+				t.Error(err)
+				return
+			}
+			b.ended(id)
+			time.Sleep(50 * time.Millisecond)
+			if got := b.log(id); got != "stdout F "+name+"\r\n" {
+				t.Errorf("%s: %q", name, got)
+			}
+			b.RemoveContainer(context.Background(), id)
+		})
+		wg.Go(func() {
+			if err := b.StartContainer(context.Background(), badID); err == nil {
+				t.Error("started")
+			}
+		})
+	}
+	wg.Wait()
+	if now := files(); now != before {
+		t.Errorf("%d descriptors became %d", before, now)
 	}
 }
