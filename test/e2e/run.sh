@@ -20,6 +20,7 @@ if [ ! -x build/kubectl ]; then
   (cd test/tools && go build -trimpath -o "$root/build/kubectl" \
     -ldflags "-s -w -X $v.gitVersion=$kubectl_version -X $v.gitMajor=1 -X $v.gitMinor=37 -X $v.gitTreeState=clean" k8s.io/kubernetes/cmd/kubectl)
 fi
+[ -x build/kubectl-tree ] || (cd test/tools/kubectl-tree && go build -trimpath -o "$root/build/kubectl-tree" ./cmd/kubectl-tree)
 go build -trimpath -o build/registry ./test/registry
 go test -c -tags e2e -o build/e2e.test ./test/e2e
 
@@ -45,7 +46,7 @@ clean() {
 }
 trap clean EXIT
 
-export KUBECTL_BINARY=$root/build/kubectl REGISTRY_BINARY=$root/build/registry IMAGE_FOLDER=$root/build/images
+export KUBECTL_BINARY=$root/build/kubectl KUBECTL_TREE=$root/build/kubectl-tree REGISTRY_BINARY=$root/build/registry IMAGE_FOLDER=$root/build/images
 log=$root/build/e2e.log
 args=()
 for a in "$@"; do

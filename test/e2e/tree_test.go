@@ -128,11 +128,11 @@ func treeFilters(t *testing.T, s *space) {
 	}
 }
 
-// treeKubectl runs the plugin, where $KUBECTL_TREE names its binary, laid out as krew does it.
+// treeKubectl runs the plugin that $KUBECTL_TREE names, laid out as krew does it.
 func treeKubectl(t *testing.T, s *space) {
 	plugin := os.Getenv("KUBECTL_TREE")
 	if plugin == "" {
-		t.Skip("$KUBECTL_TREE does not name the plugin")
+		t.Fatal("$KUBECTL_TREE does not name the plugin")
 	}
 	krew := t.TempDir()
 	store := filepath.Join(krew, "store/tree/v0")
