@@ -16,11 +16,11 @@ build: shim overlay ## build bin/carob, with the shim inside
 	go build $(OVERLAY) -ldflags '$(LDFLAGS)' -o bin/carob ./cmd/carob
 
 # A quarter less to load and to keep: see internal/build/overlay. OVERLAY= builds without it.
-OVERLAY ?= -overlay build/overlay/overlay.json
+OVERLAY ?= -overlay build/_overlay/overlay.json
 
 .PHONY: overlay
 overlay:
-	@go run ./internal/build/overlay -out build/overlay -goroot "$$(go env GOROOT)"
+	@go run ./internal/build/overlay -out build/_overlay -goroot "$$(go env GOROOT)"
 
 .PHONY: shim
 shim:

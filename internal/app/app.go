@@ -150,6 +150,9 @@ func (c *Carob) start(ctx context.Context) error {
 	if err := st.step("start the node agent", func() error { return c.startAgent(ctx) }); err != nil {
 		return err
 	}
+	if err := c.serveCRI(); err != nil {
+		return err
+	}
 	return st.step("wait for the node and the service account", func() error { return c.waitUsable(ctx) })
 }
 

@@ -146,7 +146,30 @@ func unimplemented(what string) error {
 	return status.Error(codes.Unimplemented, what+" is not implemented by this runtime")
 }
 
-// Exec is not implemented: within the process Streaming is called directly.
+// Running returns the full ID of a container that runs.
+func (r *Runtime) Running(id string) (string, error) {
+	c, _, err := r.running(id)
+	if err != nil {
+		return "", err
+	}
+	return c.rec.ID, nil
+}
+
+// ReadySandbox returns the full ID of a sandbox that is ready.
+func (r *Runtime) ReadySandbox(id string) (string, error) {
+	sb, err := r.findSandbox(id)
+	if err != nil {
+		return "", err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !sb.rec.Ready {
+		return "", status.Errorf(codes.FailedPrecondition, "sandbox %q is not ready", id)
+	}
+	return sb.rec.ID, nil
+}
+
+// Exec is not implemented: within the process Streaming is called directly, and outside it package cri answers with a URL.
 func (r *Runtime) Exec(context.Context, *runtimeapi.ExecRequest) (*runtimeapi.ExecResponse, error) {
 	return nil, unimplemented("Exec by URL")
 }
