@@ -40,6 +40,9 @@ func main() {
 	flag.StringVar(&o.focus, "focus", "", "run only specs whose name matches this expression")
 	flag.IntVar(&o.holder, "holder", 0, "process that holds the test host's namespaces")
 	flag.Parse()
+	if abs, err := filepath.Abs(o.critest); err == nil {
+		o.critest = abs // it runs in another folder
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, o); err != nil {

@@ -63,12 +63,12 @@ func ours(cfg config.Config) error {
 	if err != nil {
 		return err
 	}
-	for _, mark := range []string{"store", "pki", "carob.log"} {
+	for _, mark := range []string{"store", "pki", "carob.log", "images/layers"} {
 		if _, err := os.Stat(cfg.Path(mark)); err == nil {
 			return nil
 		}
 	}
-	return &health.Problem{Code: "NotACarob", Severity: health.Error, What: cfg.Root + " is not a carob's folder", Why: "it holds neither store, pki nor carob.log", Fix: "check --root"}
+	return &health.Problem{Code: "NotACarob", Severity: health.Error, What: cfg.Root + " is not a carob's folder", Why: "it holds neither store, pki, images/layers nor carob.log", Fix: "check --root"}
 }
 
 // unmountBelow takes away every mount at dir or below it, the deepest first. Files under a mount are never removed with it.
