@@ -17,7 +17,7 @@ const module = "carob.dev/carob/"
 // layers is the order of the packages: a package may import those of earlier layers and itself, never those of its own layer's
 // other members nor later ones, but for the pairs in extra. The first prefix that fits wins, so longer ones come first within a layer.
 var layers = [][]string{
-	{"internal/config", "internal/health", "internal/version"},
+	{"internal/config", "internal/failpoint", "internal/health", "internal/version"},
 	{"internal/sys", "internal/api", "internal/pki"},
 	{"internal/network"},
 	{"internal/runtime", "internal/store"},
