@@ -19,5 +19,6 @@ func Kinds() []*Kind {
 		leaseKind(),
 		endpointSliceKind(),
 		eventsEventKind(),
+		runtimeClassKind(),
 	}
 }

@@ -117,6 +117,13 @@ func TestCreate(t *testing.T) {
 		{"revision without data", "apps", "ControllerRevision", `{metadata: {name: r, namespace: ns}}`, []string{"data: Required value: data is mandatory"}},
 		{"lease for no time", "coordination.k8s.io", "Lease", `{metadata: {name: l, namespace: ns}, spec: {leaseDurationSeconds: 0}}`,
 			[]string{"spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0"}},
+		{"runtime class", "node.k8s.io", "RuntimeClass", `{metadata: {name: c}, handler: runc, overhead: {podFixed: {memory: 1Mi}},
+			scheduling: {nodeSelector: {a: b}, tolerations: [{key: k, operator: Exists}]}}`, nil},
+		{"runtime class of no handler", "node.k8s.io", "RuntimeClass", `{metadata: {name: c}, scheduling: {tolerations: [{key: k, operator: Exists,
+			effect: NoExecute}, {key: k, operator: Exists, effect: NoExecute, tolerationSeconds: 5}]}}`, []string{
+			"handler: Required value",
+			`scheduling.tolerations[1]: Duplicate value: {"key":"k","operator":"Exists","effect":"NoExecute","tolerationSeconds":5}`,
+		}},
 		{"old event", "", "Event", `{metadata: {name: e, namespace: ns}, involvedObject: {namespace: ns}}`, nil},
 		{"old event of elsewhere", "", "Event", `{metadata: {name: e, namespace: ns}, involvedObject: {namespace: m}}`,
 			[]string{`involvedObject.namespace: Invalid value: "m": does not match event.namespace`}},

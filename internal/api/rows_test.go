@@ -39,6 +39,7 @@ func TestRows(t *testing.T) {
 		{"discovery.k8s.io", "EndpointSlice", `{metadata: {name: x}, addressType: IPv4, endpoints: [{addresses: [1.1.1.1]}], ports: [{port: 1}]}`,
 			[]any{"x", "IPv4", "1", "1.1.1.1", "5m"}},
 		{"discovery.k8s.io", "EndpointSlice", `{metadata: {name: x}, addressType: IPv4}`, []any{"x", "IPv4", "<unset>", "<unset>", "5m"}},
+		{"node.k8s.io", "RuntimeClass", `{metadata: {name: x}, handler: runc}`, []any{"x", "runc", "5m"}},
 		{"coordination.k8s.io", "Lease", `{metadata: {name: x}, spec: {holderIdentity: me}}`, []any{"x", "me", "5m"}},
 		{"", "Event", `{metadata: {name: x}, involvedObject: {kind: Pod, name: p}, reason: Started, message: " hi\n", type: Normal,
 			source: {component: kubelet, host: n1}}`,

@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	nodev1 "k8s.io/api/node/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/conversion"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -38,6 +39,7 @@ func groups() []group {
 		{authorizationv1.SchemeGroupVersion, authorizationv1.AddToScheme},
 		{policyv1.SchemeGroupVersion, policyv1.AddToScheme},
 		{autoscalingv1.SchemeGroupVersion, autoscalingv1.AddToScheme},
+		{nodev1.SchemeGroupVersion, nodev1.AddToScheme},
 	}
 }
 

@@ -40,6 +40,7 @@ func TestDiscovery(t *testing.T) {
 		"apps/v1 replicasets/scale": "Scale ", "apps/v1 controllerrevisions": "ControllerRevision ", "coordination.k8s.io/v1 leases": "Lease ",
 		"discovery.k8s.io/v1 endpointslices": "EndpointSlice ", "authentication.k8s.io/v1 tokenreviews": "TokenReview ",
 		"authorization.k8s.io/v1 selfsubjectaccessreviews": "SelfSubjectAccessReview ", "v1 configmaps": "ConfigMap cm", "v1 secrets": "Secret ",
+		"node.k8s.io/v1 runtimeclasses": "RuntimeClass ",
 	} {
 		if got[name] != want {
 			t.Errorf("%s: %q, want %q", name, got[name], want)

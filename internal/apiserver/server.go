@@ -137,7 +137,7 @@ func (s *Server) install(scheme *runtime.Scheme, codecs serializer.CodecFactory,
 func groupOrder(group string) int {
 	order := []string{
 		"", "apps", "events.k8s.io", "authentication.k8s.io", "authorization.k8s.io", "autoscaling", "policy", "coordination.k8s.io",
-		"discovery.k8s.io",
+		"node.k8s.io", "discovery.k8s.io",
 	}
 	if i := slices.Index(order, group); i >= 0 {
 		return i

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -88,6 +89,11 @@ func (l lookup) Namespace(ctx context.Context, name string, fresh bool) (*corev1
 // ServiceAccount implements admission.Lookup and auth.Objects.
 func (l lookup) ServiceAccount(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error) {
 	return registry.GetCached[*corev1.ServiceAccount](ctx, l.stores.core("serviceaccounts"), namespace, name)
+}
+
+// RuntimeClass implements admission.Lookup.
+func (l lookup) RuntimeClass(ctx context.Context, name string) (*nodev1.RuntimeClass, error) {
+	return registry.GetCached[*nodev1.RuntimeClass](ctx, l.stores[schema.GroupResource{Group: nodev1.GroupName, Resource: "runtimeclasses"}], "", name)
 }
 
 // Pod implements auth.Objects.

@@ -157,6 +157,7 @@ func (n *Node) look(ctx context.Context) facts {
 	if err != nil {
 		f.notReady = "container runtime is down: " + err.Error()
 	}
+	f.handlers, f.features = st.GetRuntimeHandlers(), st.GetFeatures()
 	for _, c := range st.GetStatus().GetConditions() {
 		if !c.GetStatus() {
 			f.notReady = fmt.Sprintf("container runtime not ready: %s=false reason:%s message:%s", c.GetType(), c.GetReason(), c.GetMessage())

@@ -28,6 +28,9 @@ type facts struct {
 	port              uint16
 	kubernetesVersion string
 	images            []*runtimeapi.Image
+	// handlers and features are what the runtime can do.
+	handlers []*runtimeapi.RuntimeHandler
+	features *runtimeapi.RuntimeFeatures
 	// notReady is why the node is not ready; empty if it is.
 	notReady string
 }
@@ -71,6 +74,7 @@ func status(f facts, old *corev1.NodeStatus, now time.Time) corev1.NodeStatus {
 		OSImage: f.machine.OS, ContainerRuntimeVersion: "carob://" + version.Get().Version, KubeletVersion: f.kubernetesVersion, OperatingSystem: "linux",
 		Architecture: f.machine.Arch, Swap: &corev1.NodeSwapStatus{Capacity: &swap}}
 	s.Images = imageList(f.images)
+	s.RuntimeHandlers, s.Features = runtimeHandlers(f.handlers), runtimeFeatures(f.features)
 	ready := condition{corev1.NodeReady, corev1.ConditionTrue, "KubeletReady", "kubelet is posting ready status"}
 	if f.notReady != "" {
 		ready = condition{corev1.NodeReady, corev1.ConditionFalse, "KubeletNotReady", f.notReady}
@@ -101,6 +105,26 @@ func (c condition) at(old []corev1.NodeCondition, now time.Time) corev1.NodeCond
 		}
 	}
 	return out
+}
+
+// runtimeHandlers are told by name, so that the status stays the same while they do.
+func runtimeHandlers(list []*runtimeapi.RuntimeHandler) []corev1.NodeRuntimeHandler {
+	var out []corev1.NodeRuntimeHandler
+	for _, h := range list {
+		rro, users := h.GetFeatures().GetRecursiveReadOnlyMounts(), h.GetFeatures().GetUserNamespaces()
+		out = append(out, corev1.NodeRuntimeHandler{Name: h.GetName(),
+			Features: &corev1.NodeRuntimeHandlerFeatures{RecursiveReadOnlyMounts: &rro, UserNamespaces: &users}})
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })
+	return out
+}
+
+func runtimeFeatures(f *runtimeapi.RuntimeFeatures) *corev1.NodeFeatures {
+	if f == nil {
+		return nil
+	}
+	policy := f.GetSupplementalGroupsPolicy()
+	return &corev1.NodeFeatures{SupplementalGroupsPolicy: &policy}
 }
 
 func imageList(images []*runtimeapi.Image) []corev1.ContainerImage {

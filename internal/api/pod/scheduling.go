@@ -29,10 +29,11 @@ func validateScheduling(path *field.Path, s *corev1.PodSpec) field.ErrorList {
 	for i, c := range s.TopologySpreadConstraints {
 		errs = append(errs, validateSpread(path.Child("topologySpreadConstraints").Index(i), c, s.TopologySpreadConstraints[i+1:])...)
 	}
-	return append(errs, validateTolerations(path.Child("tolerations"), s.Tolerations)...)
+	return append(errs, Tolerations(path.Child("tolerations"), s.Tolerations)...)
 }
 
-func validateTolerations(path *field.Path, tolerations []corev1.Toleration) field.ErrorList {
+// Tolerations checks a list of tolerations.
+func Tolerations(path *field.Path, tolerations []corev1.Toleration) field.ErrorList {
 	var errs field.ErrorList
 	for i, t := range tolerations {
 		at := path.Index(i)

@@ -3,6 +3,7 @@ package pod
 import (
 	"fmt"
 	"regexp"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -25,6 +26,7 @@ func validatePodSecurity(path *field.Path, s *corev1.PodSpec) field.ErrorList {
 	if ptr.Deref(s.ShareProcessNamespace, false) && s.HostPID {
 		errs = append(errs, field.Invalid(path.Child("shareProcessNamespace"), true, "ShareProcessNamespace and HostPID cannot both be enabled"))
 	}
+	errs = append(errs, validateHostUsers(path, s)...)
 	sc := s.SecurityContext
 	if sc == nil {
 		return errs
@@ -41,6 +43,7 @@ func validatePodSecurity(path *field.Path, s *corev1.PodSpec) field.ErrorList {
 		errs = append(errs, rule.Known(at.Child("fsGroupChangePolicy"), *p, corev1.FSGroupChangeAlways, corev1.FSGroupChangeOnRootMismatch)...)
 	}
 	errs = append(errs, validateSeccomp(at.Child("seccompProfile"), sc.SeccompProfile)...)
+	errs = append(errs, validateAppArmor(at.Child("appArmorProfile"), sc.AppArmorProfile)...)
 	if p := sc.SupplementalGroupsPolicy; p != nil {
 		errs = append(errs, rule.Known(at.Child("supplementalGroupsPolicy"), *p,
 			corev1.SupplementalGroupsPolicyMerge, corev1.SupplementalGroupsPolicyStrict)...)
@@ -103,6 +106,60 @@ func validateSeccomp(at *field.Path, p *corev1.SeccompProfile) field.ErrorList {
 	return errs
 }
 
+// maxAppArmorName is the greatest length of an AppArmor profile's name, in bytes.
+const maxAppArmorName = 4095
+
+func validateAppArmor(at *field.Path, p *corev1.AppArmorProfile) field.ErrorList {
+	if p == nil {
+		return nil
+	}
+	name := at.Child("localhostProfile")
+	switch p.Type {
+	case corev1.AppArmorProfileTypeLocalhost:
+		trimmed := strings.TrimSpace(ptr.Deref(p.LocalhostProfile, ""))
+		switch {
+		case trimmed == "":
+			return field.ErrorList{field.Required(name, "must be set when AppArmor type is Localhost")}
+		case trimmed != *p.LocalhostProfile:
+			return field.ErrorList{field.Invalid(name, *p.LocalhostProfile, "must not be padded with whitespace")}
+		case len(trimmed) > maxAppArmorName:
+			return field.ErrorList{field.TooLong(name, *p.LocalhostProfile, maxAppArmorName)}
+		}
+		return nil
+	case corev1.AppArmorProfileTypeRuntimeDefault, corev1.AppArmorProfileTypeUnconfined:
+		if p.LocalhostProfile != nil {
+			return field.ErrorList{field.Invalid(name, *p.LocalhostProfile, "can only be set when AppArmor type is Localhost")}
+		}
+		return nil
+	case "":
+		return field.ErrorList{field.Required(at.Child("type"), "type is required when appArmorProfile is set")}
+	}
+	return rule.OneOf(at.Child("type"), p.Type, corev1.AppArmorProfileTypeLocalhost, corev1.AppArmorProfileTypeRuntimeDefault,
+		corev1.AppArmorProfileTypeUnconfined)
+}
+
+// validateHostUsers checks what a user namespace of the Pod's own rules out, and what asks for one.
+func validateHostUsers(path *field.Path, s *corev1.PodSpec) field.ErrorList {
+	var errs field.ErrorList
+	if ptr.Deref(s.HostUsers, true) {
+		eachContainer(s, path, func(c *corev1.Container, at *field.Path) {
+			if sc := c.SecurityContext; sc != nil && ptr.Deref(sc.ProcMount, "") == corev1.UnmaskedProcMount {
+				errs = append(errs, field.Invalid(at.Child("securityContext", "procMount"), sc.ProcMount, "`hostUsers` must be false to use `Unmasked`"))
+			}
+		})
+		return errs
+	}
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{{"hostNetwork", s.HostNetwork}, {"HostPID", s.HostPID}, {"HostIPC", s.HostIPC}} {
+		if f.set {
+			errs = append(errs, field.Forbidden(path.Child(f.name), "when `hostUsers` is false"))
+		}
+	}
+	return errs
+}
+
 // validateSecurity checks the security context of one container.
 func validateSecurity(at *field.Path, sc *corev1.SecurityContext) field.ErrorList {
 	if sc == nil {
@@ -112,11 +169,9 @@ func validateSecurity(at *field.Path, sc *corev1.SecurityContext) field.ErrorLis
 	errs = append(errs, group(at.Child("runAsGroup"), sc.RunAsGroup)...)
 	if m := sc.ProcMount; m != nil {
 		errs = append(errs, rule.Known(at.Child("procMount"), *m, corev1.DefaultProcMount, corev1.UnmaskedProcMount)...)
-		if *m == corev1.UnmaskedProcMount {
-			errs = append(errs, field.Invalid(at.Child("procMount"), sc.ProcMount, "`hostUsers` must be false to use `Unmasked`"))
-		}
 	}
 	errs = append(errs, validateSeccomp(at.Child("seccompProfile"), sc.SeccompProfile)...)
+	errs = append(errs, validateAppArmor(at.Child("appArmorProfile"), sc.AppArmorProfile)...)
 	if ptr.Deref(sc.AllowPrivilegeEscalation, true) {
 		return errs
 	}

@@ -27,19 +27,14 @@ func unsupportedSpec(path *field.Path, s *corev1.PodSpec) field.ErrorList {
 	var r refusals
 	r.add(path.Child("resourceClaims"), len(s.ResourceClaims) > 0)
 	r.add(path.Child("resources"), s.Resources != nil)
-	r.add(path.Child("hostUsers"), s.HostUsers != nil && !*s.HostUsers)
-	r.add(path.Child("runtimeClassName"), s.RuntimeClassName != nil)
 	r.add(path.Child("hostnameOverride"), s.HostnameOverride != nil)
 	r.add(path.Child("schedulingGroup"), s.SchedulingGroup != nil)
 	r.add(path.Child("evictionResponders"), len(s.EvictionResponders) > 0)
 	r.add(path.Child("os", "name"), s.OS != nil && s.OS.Name == corev1.Windows)
 	if sc := s.SecurityContext; sc != nil {
 		at := path.Child("securityContext")
-		r.add(at.Child("seLinuxOptions"), sc.SELinuxOptions != nil)
 		r.add(at.Child("seLinuxChangePolicy"), sc.SELinuxChangePolicy != nil)
 		r.add(at.Child("windowsOptions"), sc.WindowsOptions != nil)
-		r.appArmor(at, sc.AppArmorProfile)
-		r.seccomp(at, sc.SeccompProfile)
 	}
 	for i := range s.Volumes {
 		r.volume(path.Child("volumes").Index(i), &s.Volumes[i].VolumeSource)
@@ -93,26 +88,12 @@ func (r *refusals) container(c *corev1.Container, at *field.Path) {
 		}
 	}
 	if sc := c.SecurityContext; sc != nil {
-		at := at.Child("securityContext")
-		r.add(at.Child("seLinuxOptions"), sc.SELinuxOptions != nil)
-		r.add(at.Child("windowsOptions"), sc.WindowsOptions != nil)
-		r.add(at.Child("procMount"), sc.ProcMount != nil && *sc.ProcMount == corev1.UnmaskedProcMount)
-		r.appArmor(at, sc.AppArmorProfile)
-		r.seccomp(at, sc.SeccompProfile)
+		r.add(at.Child("securityContext", "windowsOptions"), sc.WindowsOptions != nil)
 	}
 }
 
 func (r *refusals) httpGet(at *field.Path, a *corev1.HTTPGetAction) {
 	r.add(at.Child("httpGet", "protocol"), a != nil && a.Protocol != nil && *a.Protocol != corev1.HTTPProtocolHTTP1)
-}
-
-func (r *refusals) seccomp(at *field.Path, p *corev1.SeccompProfile) {
-	r.add(at.Child("seccompProfile", "localhostProfile"), p != nil && p.Type == corev1.SeccompProfileTypeLocalhost)
-}
-
-// appArmor lets Unconfined pass: that is how containers run.
-func (r *refusals) appArmor(at *field.Path, p *corev1.AppArmorProfile) {
-	r.add(at.Child("appArmorProfile"), p != nil && p.Type != corev1.AppArmorProfileTypeUnconfined)
 }
 
 func (r *refusals) volume(at *field.Path, v *corev1.VolumeSource) {

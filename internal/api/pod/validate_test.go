@@ -125,12 +125,31 @@ func TestValidate(t *testing.T) {
 		{"claim", func(p *corev1.Pod) {
 			p.Spec.Volumes[0].VolumeSource = corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "c"}}
 		}, []string{"spec.volumes[0].persistentVolumeClaim: Forbidden: not supported by Carob yet"}},
-		{"user namespace", func(p *corev1.Pod) { p.Spec.HostUsers = ptr.To(false) }, []string{"spec.hostUsers: Forbidden: not supported by Carob yet"}},
-		{"seccomp of the node", func(p *corev1.Pod) {
-			p.Spec.SecurityContext = &corev1.PodSecurityContext{SeccompProfile: &corev1.SeccompProfile{
-				Type: corev1.SeccompProfileTypeLocalhost, LocalhostProfile: ptr.To("p.json"),
-			}}
-		}, []string{"spec.securityContext.seccompProfile.localhostProfile: Forbidden: not supported by Carob yet"}},
+		{"user namespace", func(p *corev1.Pod) {
+			p.Spec.HostUsers = ptr.To(false)
+			p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{ProcMount: ptr.To(corev1.UnmaskedProcMount)}
+		}, nil},
+		{"user namespace among the node's", func(p *corev1.Pod) { p.Spec.HostUsers, p.Spec.HostPID, p.Spec.HostIPC = ptr.To(false), true, true },
+			[]string{"spec.HostIPC: Forbidden: when `hostUsers` is false", "spec.HostPID: Forbidden: when `hostUsers` is false"}},
+		{"all of /proc as the node's root", func(p *corev1.Pod) {
+			p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{ProcMount: ptr.To(corev1.UnmaskedProcMount)}
+		}, []string{"spec.containers[0].securityContext.procMount: Invalid value: \"Unmasked\": `hostUsers` must be false to use `Unmasked`"}},
+		{"profiles of the node", func(p *corev1.Pod) {
+			p.Spec.SecurityContext = &corev1.PodSecurityContext{
+				SeccompProfile:  &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeLocalhost, LocalhostProfile: ptr.To("p.json")},
+				AppArmorProfile: &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeLocalhost, LocalhostProfile: ptr.To("p")},
+			}
+		}, nil},
+		{"AppArmor profiles that are none", func(p *corev1.Pod) {
+			p.Spec.SecurityContext = &corev1.PodSecurityContext{AppArmorProfile: &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeLocalhost}}
+			for i, a := range []corev1.AppArmorProfile{{}, {Type: corev1.AppArmorProfileTypeRuntimeDefault, LocalhostProfile: ptr.To("p")}} {
+				p.Spec.Containers[i].SecurityContext = &corev1.SecurityContext{AppArmorProfile: &a}
+			}
+		}, []string{
+			"spec.containers[0].securityContext.appArmorProfile.type: Required value: type is required when appArmorProfile is set",
+			"spec.containers[1].securityContext.appArmorProfile.localhostProfile: Invalid value: \"p\": can only be set when AppArmor type is Localhost",
+			"spec.securityContext.appArmorProfile.localhostProfile: Required value: must be set when AppArmor type is Localhost",
+		}},
 		{"own restart policy", func(p *corev1.Pod) { p.Spec.Containers[0].RestartPolicy = ptr.To(corev1.ContainerRestartPolicyNever) },
 			[]string{"spec.containers[0].restartPolicy: Forbidden: not supported by Carob yet"}},
 		{"an init container's own restart policy", func(p *corev1.Pod) {

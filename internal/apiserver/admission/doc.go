@@ -8,6 +8,7 @@ import (
 	"context"
 
 	corev1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
 	"k8s.io/apiserver/pkg/admission"
 )
 
@@ -16,6 +17,7 @@ type Lookup interface {
 	// Namespace may be a moment old, unless fresh is asked for.
 	Namespace(ctx context.Context, name string, fresh bool) (*corev1.Namespace, error)
 	ServiceAccount(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error)
+	RuntimeClass(ctx context.Context, name string) (*nodev1.RuntimeClass, error)
 }
 
 // Chain is all plugins in their order.
@@ -25,6 +27,7 @@ func Chain(objects Lookup) admission.Interface {
 		newServiceAccount(objects),
 		newPriority(),
 		newDefaultTolerationSeconds(),
+		newRuntimeClass(objects),
 	)
 }
 
