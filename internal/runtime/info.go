@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"carob.dev/carob/internal/runtime/oci"
@@ -199,17 +200,28 @@ func (r *Runtime) RestorePod(context.Context, *runtimeapi.RestorePodRequest) (*r
 	return nil, unimplemented("RestorePod")
 }
 
-// UpdatePodSandboxResources is not implemented: the Pod's own cgroup is the caller's.
-func (r *Runtime) UpdatePodSandboxResources(context.Context, *runtimeapi.UpdatePodSandboxResourcesRequest) (*runtimeapi.UpdatePodSandboxResourcesResponse, error) {
-	return nil, unimplemented("UpdatePodSandboxResources")
-}
-
-// ListMetricDescriptors is not implemented.
-func (r *Runtime) ListMetricDescriptors(context.Context) ([]*runtimeapi.MetricDescriptor, error) {
-	return nil, unimplemented("ListMetricDescriptors")
-}
-
-// ListPodSandboxMetrics is not implemented.
-func (r *Runtime) ListPodSandboxMetrics(context.Context) ([]*runtimeapi.PodSandboxMetrics, error) {
-	return nil, unimplemented("ListPodSandboxMetrics")
+// UpdatePodSandboxResources notes what the caller has set on the Pod's own cgroup, which is the caller's; nil keeps what was noted.
+func (r *Runtime) UpdatePodSandboxResources(ctx context.Context, q *runtimeapi.UpdatePodSandboxResourcesRequest) (*runtimeapi.UpdatePodSandboxResourcesResponse, error) {
+	sb, err := r.findSandbox(q.GetPodSandboxId())
+	if err != nil {
+		return nil, err
+	}
+	if err := sb.turn.take(ctx); err != nil {
+		return nil, err
+	}
+	defer sb.turn.pass()
+	r.mu.Lock()
+	config := proto.CloneOf(sb.rec.Config) // others read the one there is
+	if config.Linux == nil {
+		config.Linux = &runtimeapi.LinuxPodSandboxConfig{}
+	}
+	if q.GetOverhead() != nil {
+		config.Linux.Overhead = q.GetOverhead()
+	}
+	if q.GetResources() != nil {
+		config.Linux.Resources = q.GetResources()
+	}
+	sb.rec.Config = config
+	r.mu.Unlock()
+	return &runtimeapi.UpdatePodSandboxResourcesResponse{}, r.keepSandbox(sb)
 }

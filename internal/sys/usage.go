@@ -34,8 +34,9 @@ func DiskUsage(top string) (bytes, inodes uint64, err error) {
 
 // Interface is what has passed through a network interface.
 type Interface struct {
-	Name                                 string
-	RxBytes, RxErrors, TxBytes, TxErrors uint64
+	Name                                    string
+	RxBytes, RxPackets, RxErrors, RxDropped uint64
+	TxBytes, TxPackets, TxErrors, TxDropped uint64
 }
 
 // InterfaceUsage reads the interfaces of a process's network namespace.
@@ -52,14 +53,15 @@ func parseInterfaces(text string) []Interface {
 	for line := range strings.Lines(text) {
 		name, rest, ok := strings.Cut(line, ":")
 		f := strings.Fields(rest)
-		if !ok || len(f) < 11 {
+		if !ok || len(f) < 12 {
 			continue
 		}
 		n := func(i int) uint64 {
 			v, _ := strconv.ParseUint(f[i], 10, 64)
 			return v
 		}
-		list = append(list, Interface{Name: strings.TrimSpace(name), RxBytes: n(0), RxErrors: n(2), TxBytes: n(8), TxErrors: n(10)})
+		list = append(list, Interface{Name: strings.TrimSpace(name), RxBytes: n(0), RxPackets: n(1), RxErrors: n(2), RxDropped: n(3),
+			TxBytes: n(8), TxPackets: n(9), TxErrors: n(10), TxDropped: n(11)})
 	}
 	return list
 }
