@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,9 +21,11 @@ func (r *Runtime) adopt(ctx context.Context) error {
 		return err
 	}
 	for _, rec := range sandboxes {
-		r.sandboxes[rec.ID] = &sandbox{turn: newTurn(), rec: rec}
-		m := rec.Config.GetMetadata()
-		r.names[fmt.Sprintf("pod/%s/%s/%s/%d", m.GetNamespace(), m.GetName(), m.GetUid(), m.GetAttempt())] = rec.ID
+		sb := &sandbox{turn: newTurn(), name: sandboxName(rec.Config), rec: rec}
+		r.sandboxes[rec.ID] = sb
+		if rec.Made {
+			r.names[sb.name] = rec.ID
+		}
 	}
 	for _, id := range torn {
 		if err := os.RemoveAll(filepath.Join(r.cfg.Root, "sandboxes", id)); err != nil {
@@ -71,12 +72,12 @@ func (r *Runtime) loadContainers() error {
 			}
 			continue
 		}
-		c := &container{turn: newTurn(), sb: sb, rec: rec, exited: make(chan struct{})}
+		c := &container{turn: newTurn(), name: containerName(sb.rec.ID, rec.Config), sb: sb, rec: rec, exited: make(chan struct{})}
 		if rec.State == runtimeapi.ContainerState_CONTAINER_EXITED {
 			close(c.exited)
 		}
-		r.containers[rec.ID] = c
-		r.names[fmt.Sprintf("container/%s/%s/%d", sb.rec.ID, rec.Config.GetMetadata().GetName(), rec.Config.GetMetadata().GetAttempt())] = rec.ID
+		r.enlist(c)
+		r.names[c.name] = rec.ID
 	}
 	for _, id := range torn {
 		dir := filepath.Join(r.cfg.Root, "containers", id)

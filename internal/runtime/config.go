@@ -39,6 +39,8 @@ type Config struct {
 	// OCIRuntimes maps a handler to a program with the OCI runtime command line; "" is the default. Names without a slash are looked
 	// up in PATH.
 	OCIRuntimes map[string]string
+	// WarmSandboxes is how many sandboxes are kept ready for Pods to come, at most; each costs what a Pod without containers does. 0 is none.
+	WarmSandboxes int
 	// SeccompDir holds Localhost profiles; Root/seccomp if empty.
 	SeccompDir string
 	Log        *slog.Logger
@@ -51,6 +53,8 @@ func (c *Config) check() error {
 		return errors.New("runtime: Root and RunDir must be absolute")
 	case c.CgroupRoot == "" || c.Images == nil || c.Network == nil:
 		return errors.New("runtime: CgroupRoot, Images and Network are needed")
+	case c.WarmSandboxes < 0:
+		return errors.New("runtime: WarmSandboxes must not be negative")
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

@@ -24,6 +24,7 @@ import (
 // CreateContainer mounts the container's root and decides its specification. Nothing runs yet: the OCI runtime is called by
 // StartContainer, where its complaints belong. On an error nothing is left.
 func (r *Runtime) CreateContainer(ctx context.Context, sandboxID string, config *runtimeapi.ContainerConfig, sandboxConfig *runtimeapi.PodSandboxConfig) (string, error) {
+	defer r.warm.starting()()
 	sb, err := r.findSandbox(sandboxID)
 	if err != nil {
 		return "", err
@@ -44,11 +45,11 @@ func (r *Runtime) CreateContainer(ctx context.Context, sandboxID string, config 
 		return "", fmt.Errorf("create container %s: %w", name, err)
 	}
 	id := newID()
-	claim := fmt.Sprintf("container/%s/%s/%d", sb.rec.ID, name, config.GetMetadata().GetAttempt())
+	claim := containerName(sb.rec.ID, config)
 	if err := r.reserve(claim, id); err != nil {
 		return "", err
 	}
-	c := &container{turn: newTurn(), sb: sb, exited: make(chan struct{}), rec: containerRecord{Version: recordVersion, ID: id, SandboxID: sb.rec.ID,
+	c := &container{turn: newTurn(), name: claim, sb: sb, exited: make(chan struct{}), rec: containerRecord{Version: recordVersion, ID: id, SandboxID: sb.rec.ID,
 		CreatedAt: r.cfg.Clock.Now().UnixNano(), ImageID: img.ID, ImageRef: imageRef(img), Config: config, StopSignal: img.Config.StopSignal,
 		Cgroup: r.containerCgroup(sb, id), LogPath: logPath(sb.rec.Config, config), Resources: config.GetLinux().GetResources()}}
 	if err := r.makeContainer(c, img); err != nil {
@@ -132,7 +133,7 @@ func (r *Runtime) makeContainer(c *container, img *image.Image) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.containers[c.rec.ID] = c
+	r.enlist(c)
 	return nil
 }
 

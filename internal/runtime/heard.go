@@ -84,6 +84,7 @@ func (r *Runtime) pauseEnded(sb *sandbox) {
 	sb.rec.Ready, sb.dead = false, true
 	rec := sb.rec
 	r.mu.Unlock()
+	r.warm.poke() // it may have been one of them
 	if !was {
 		return
 	}

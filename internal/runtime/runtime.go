@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -35,6 +36,7 @@ type Runtime struct {
 	events   events
 	waiting  waiters
 	seccomp  seccompCache
+	warm     *warm
 	beside   sync.WaitGroup // what goes on beside the verbs
 
 	mu         sync.Mutex
@@ -46,22 +48,25 @@ type Runtime struct {
 
 var _ cri.RuntimeService = (*Runtime)(nil)
 
-// sandbox is one Pod's. rec, client, stopping, ending and dead are guarded by Runtime.mu. stopping says that it is to be stopped, ending that
-// its shim was told to end, dead that pause has ended.
+// sandbox is one Pod's. All but turn, disk and name are guarded by Runtime.mu. stopping says that it is to be stopped, ending that its shim
+// was told to end, dead that pause has ended.
 type sandbox struct {
-	turn     turn
-	disk     sync.Mutex // orders writes of the record; the one lock that is held across I/O
-	rec      sandboxRecord
-	client   *shim.Client
-	stopping bool
-	ending   bool
-	dead     bool
+	turn       turn
+	disk       sync.Mutex // orders writes of the record; the one lock that is held across I/O
+	name       string     // what is reserved for it
+	rec        sandboxRecord
+	containers []*container // oldest first
+	client     *shim.Client
+	stopping   bool
+	ending     bool
+	dead       bool
 }
 
 // container is one container. rec is guarded by Runtime.mu; exited is closed once it has ended. seccomp is what its start can teach.
 type container struct {
 	turn   turn
 	disk   sync.Mutex // as sandbox.disk
+	name   string     // what is reserved for it
 	sb     *sandbox
 	rec    containerRecord
 	exited chan struct{}
@@ -122,6 +127,7 @@ func New(ctx context.Context, cfg Config) (*Runtime, error) {
 	if err := r.adopt(ctx); err != nil {
 		return nil, err
 	}
+	r.warm = newWarm(r, cfg.WarmSandboxes)
 	return r, nil
 }
 
@@ -162,8 +168,9 @@ func (r *Runtime) readNode() error {
 	return nil
 }
 
-// Close lets go of the shims; the Pods run on.
+// Close lets go of the shims; the Pods run on. Warm sandboxes are taken apart.
 func (r *Runtime) Close(context.Context) error {
+	err := r.warm.close()
 	r.mu.Lock()
 	r.closed = true
 	var clients []*shim.Client
@@ -177,13 +184,40 @@ func (r *Runtime) Close(context.Context) error {
 		c.Close()
 	}
 	r.beside.Wait()
-	return nil
+	return err
 }
 
+// idLength is how long the IDs of sandboxes and containers are.
+const idLength = 64
+
 func newID() string {
-	b := make([]byte, 32)
+	b := make([]byte, idLength/2)
 	rand.Read(b)
 	return hex.EncodeToString(b)
+}
+
+// enlist makes a container known, and delist unknown. Runtime.mu is held.
+func (r *Runtime) enlist(c *container) {
+	r.containers[c.rec.ID] = c
+	at, _ := slices.BinarySearchFunc(c.sb.containers, c, byAge)
+	c.sb.containers = slices.Insert(c.sb.containers, at, c)
+}
+
+func (r *Runtime) delist(c *container) {
+	delete(r.containers, c.rec.ID)
+	c.sb.containers = slices.DeleteFunc(c.sb.containers, func(o *container) bool { return o == c })
+	r.free(c.name, c.rec.ID)
+}
+
+// free gives a name back if it is still id's. Runtime.mu is held.
+func (r *Runtime) free(name, id string) {
+	if r.names[name] == id {
+		delete(r.names, name)
+	}
+}
+
+func byAge(a, b *container) int {
+	return cmp.Or(cmp.Compare(a.rec.CreatedAt, b.rec.CreatedAt), cmp.Compare(a.rec.ID, b.rec.ID))
 }
 
 // findSandbox and findContainer take a full ID or a prefix that fits one only.
@@ -204,7 +238,7 @@ func find[T any](all map[string]T, id, kind string) (T, error) {
 		return v, nil
 	}
 	var found []T
-	if id != "" {
+	if id != "" && len(id) < idLength {
 		for k, v := range all {
 			if strings.HasPrefix(k, id) {
 				found = append(found, v)

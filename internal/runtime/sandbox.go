@@ -4,17 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"carob.dev/carob/internal/network"
-	"carob.dev/carob/internal/runtime/oci"
 	"carob.dev/carob/internal/runtime/shim"
 	"carob.dev/carob/internal/runtime/shim/wire"
 	"carob.dev/carob/internal/sys"
@@ -23,7 +19,8 @@ import (
 // shmSize is the size of a Pod's /dev/shm in bytes.
 const shmSize = 64 << 20
 
-// RunPodSandbox starts the shim and pause, connects the Pod, and prepares what its containers share. On an error nothing is left.
+// RunPodSandbox starts the shim and pause, or takes a warm sandbox that has them, connects the Pod, and prepares what its containers share.
+// On an error nothing is left.
 func (r *Runtime) RunPodSandbox(ctx context.Context, config *runtimeapi.PodSandboxConfig, handler string) (string, error) {
 	if err := checkSandbox(config); err != nil {
 		return "", status.Error(codes.InvalidArgument, err.Error())
@@ -31,21 +28,46 @@ func (r *Runtime) RunPodSandbox(ctx context.Context, config *runtimeapi.PodSandb
 	if _, _, err := r.binary(handler); err != nil {
 		return "", err
 	}
-	id := newID()
-	m := config.GetMetadata()
-	name := fmt.Sprintf("pod/%s/%s/%s/%d", m.GetNamespace(), m.GetName(), m.GetUid(), m.GetAttempt())
-	if err := r.reserve(name, id); err != nil {
+	defer r.warm.starting()()
+	sb := r.newSandbox()
+	name := sandboxName(config)
+	if err := r.reserve(name, sb.rec.ID); err != nil {
 		return "", err
 	}
-	sb := &sandbox{turn: newTurn(), rec: sandboxRecord{Version: recordVersion, ID: id, Boot: r.boot, CreatedAt: r.cfg.Clock.Now().UnixNano(),
-		Handler: handler, Config: config}}
+	kind, fits := kindOf(config)
+	if fits {
+		if ready := r.warm.take(kind); ready != nil {
+			sb = ready
+			r.rename(name, sb.rec.ID)
+			r.anticipateMove(sb.rec.ID, sb.rec.PausePID)
+		}
+	}
+	r.mu.Lock()
+	sb.name, sb.rec.CreatedAt, sb.rec.Handler, sb.rec.Config = name, r.cfg.Clock.Now().UnixNano(), handler, config
+	r.mu.Unlock()
 	if err := r.makeSandbox(ctx, sb); err != nil {
 		undo := r.destroySandbox(context.WithoutCancel(ctx), sb)
 		r.release(name)
+		m := config.GetMetadata()
 		return "", fmt.Errorf("run sandbox of Pod %s/%s: %w", m.GetNamespace(), m.GetName(), errors.Join(err, undo))
 	}
-	r.tell(runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT, id, sb)
-	return id, nil
+	r.tell(runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT, sb.rec.ID, sb)
+	return sb.rec.ID, nil
+}
+
+// newSandbox is a sandbox of which nothing is made yet.
+func (r *Runtime) newSandbox() *sandbox {
+	return &sandbox{turn: newTurn(), rec: sandboxRecord{Version: recordVersion, ID: newID(), Boot: r.boot, CreatedAt: r.cfg.Clock.Now().UnixNano()}}
+}
+
+// sandboxName and containerName are what is reserved, so that two requests for the same attempt do not make two.
+func sandboxName(c *runtimeapi.PodSandboxConfig) string {
+	m := c.GetMetadata()
+	return fmt.Sprintf("pod/%s/%s/%s/%d", m.GetNamespace(), m.GetName(), m.GetUid(), m.GetAttempt())
+}
+
+func containerName(sandboxID string, c *runtimeapi.ContainerConfig) string {
+	return fmt.Sprintf("container/%s/%s/%d", sandboxID, c.GetMetadata().GetName(), c.GetMetadata().GetAttempt())
 }
 
 func checkSandbox(c *runtimeapi.PodSandboxConfig) error {
@@ -98,32 +120,35 @@ func (r *Runtime) reserve(name, id string) error {
 	return nil
 }
 
+func (r *Runtime) rename(name, id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.names[name] = id
+}
+
 func (r *Runtime) release(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.names, name)
 }
 
+// makeSandbox makes what of the sandbox is not there yet, and makes it the Pod's.
 func (r *Runtime) makeSandbox(ctx context.Context, sb *sandbox) error {
 	rec := &sb.rec
-	if err := os.Mkdir(r.cfg.sandboxDir(rec.ID), 0o711); err != nil {
-		return err
-	}
-	if err := r.saveSandbox(*rec); err != nil {
-		return err
-	}
-	if err := r.startShim(ctx, sb); err != nil {
-		return err
-	}
 	opt := rec.Config.GetLinux().GetSecurityContext().GetNamespaceOptions()
-	reply, err := sb.client.Ask(ctx, wire.Frame{Op: wire.OpSandbox, Args: sandboxNamespaces(opt)})
-	if err != nil {
-		return fmt.Errorf("start pause: %w", err)
-	}
-	rec.PausePID = reply.Pid
-	if opt.GetNetwork() != runtimeapi.NamespaceMode_NODE {
-		if err := r.connect(ctx, rec); err != nil {
+	if rec.PausePID == 0 {
+		if err := r.raiseSandbox(ctx, sb, sandboxNamespaces(opt)); err != nil {
 			return err
+		}
+	}
+	if opt.GetNetwork() != runtimeapi.NamespaceMode_NODE {
+		if err := r.nameSandbox(rec); err != nil {
+			return err
+		}
+		if len(rec.IPs) == 0 {
+			if err := r.connect(ctx, rec); err != nil {
+				return err
+			}
 		}
 	}
 	if err := tuneIPC(rec, opt); err != nil {
@@ -131,6 +156,11 @@ func (r *Runtime) makeSandbox(ctx context.Context, sb *sandbox) error {
 	}
 	if err := r.writeSandboxFiles(rec); err != nil {
 		return err
+	}
+	if opt.GetIpc() != runtimeapi.NamespaceMode_NODE {
+		if err := r.mountShm(rec.ID); err != nil {
+			return err
+		}
 	}
 	r.mu.Lock()
 	dead := sb.dead
@@ -145,6 +175,25 @@ func (r *Runtime) makeSandbox(ctx context.Context, sb *sandbox) error {
 	r.mu.Lock()
 	r.sandboxes[rec.ID] = sb
 	r.mu.Unlock()
+	return nil
+}
+
+// raiseSandbox makes the record, the shim, and pause with the namespaces.
+func (r *Runtime) raiseSandbox(ctx context.Context, sb *sandbox, namespaces []string) error {
+	if err := os.Mkdir(r.cfg.sandboxDir(sb.rec.ID), 0o711); err != nil {
+		return err
+	}
+	if err := r.saveSandbox(sb.rec); err != nil {
+		return err
+	}
+	if err := r.startShim(ctx, sb); err != nil {
+		return err
+	}
+	reply, err := sb.client.Ask(ctx, wire.Frame{Op: wire.OpSandbox, Args: namespaces})
+	if err != nil {
+		return fmt.Errorf("start pause: %w", err)
+	}
+	sb.rec.PausePID = reply.Pid
 	return nil
 }
 
@@ -198,122 +247,4 @@ func (r *Runtime) startShim(ctx context.Context, sb *sandbox) error {
 	// Once it answers it can be found by its socket; before that, it ends by itself if this process does.
 	_, err = client.Ask(ctx, wire.Frame{Op: wire.OpHello})
 	return err
-}
-
-// connect names the Pod, sets its sysctls, and gives it an address.
-func (r *Runtime) connect(ctx context.Context, rec *sandboxRecord) error {
-	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", rec.PausePID))
-	if err != nil {
-		return err
-	}
-	defer ns.Close()
-	req := network.Request{SandboxID: rec.ID, NetNS: ns}
-	for _, p := range rec.Config.GetPortMappings() {
-		if p.GetHostPort() == 0 {
-			continue
-		}
-		hp := network.HostPort{Protocol: p.GetProtocol().String(), HostPort: uint16(p.GetHostPort()), ContainerPort: uint16(p.GetContainerPort())}
-		if p.GetHostIp() != "" {
-			if hp.HostIP, err = netip.ParseAddr(p.GetHostIp()); err != nil {
-				return status.Errorf(codes.InvalidArgument, "port mapping: %v", err)
-			}
-		}
-		req.HostPorts = append(req.HostPorts, hp)
-	}
-	err = sys.InNamespaces(rec.PausePID, []string{"net", "uts"}, func() error {
-		if err := sys.SetHostname(oci.Hostname(rec.Config, r.node.Hostname)); err != nil {
-			return fmt.Errorf("set hostname: %w", err)
-		}
-		// A Pod's processes may use any port and send pings without privileges: the network is their own.
-		os.WriteFile("/proc/sys/net/ipv4/ip_unprivileged_port_start", []byte("0"), 0)
-		os.WriteFile("/proc/sys/net/ipv4/ping_group_range", []byte("0 2147483647"), 0)
-		return setSysctls(rec.Config.GetLinux().GetSysctls(), func(key string) bool { return strings.HasPrefix(key, "net.") })
-	})
-	if err != nil {
-		return err
-	}
-	result, err := r.cfg.Network.Attach(ctx, req)
-	rec.IPs = result.IPs
-	return err
-}
-
-// tuneIPC sets the sysctls that belong to the Pod's own IPC namespace.
-func tuneIPC(rec *sandboxRecord, opt *runtimeapi.NamespaceOption) error {
-	ours := map[string]string{}
-	for key, value := range rec.Config.GetLinux().GetSysctls() {
-		if !strings.HasPrefix(key, "net.") {
-			ours[key] = value
-		}
-	}
-	if len(ours) == 0 {
-		return nil
-	}
-	if opt.GetIpc() == runtimeapi.NamespaceMode_NODE {
-		return status.Errorf(codes.InvalidArgument, "sysctls of IPC cannot be set for a Pod in the host's IPC namespace")
-	}
-	return sys.InNamespaces(rec.PausePID, []string{"ipc"}, func() error { return setSysctls(ours, func(string) bool { return true }) })
-}
-
-func setSysctls(all map[string]string, ours func(string) bool) error {
-	for key, value := range all {
-		if !ours(key) {
-			continue
-		}
-		path := filepath.Join("/proc/sys", strings.ReplaceAll(key, ".", "/"))
-		if strings.Contains(key, "/") {
-			path = filepath.Join("/proc/sys", key)
-		}
-		if err := os.WriteFile(path, []byte(value), 0); err != nil {
-			return fmt.Errorf("set sysctl %s: %w", key, err)
-		}
-	}
-	return nil
-}
-
-// writeSandboxFiles writes the files that containers get mounted and, for a Pod with its own IPC, its /dev/shm.
-func (r *Runtime) writeSandboxFiles(rec *sandboxRecord) error {
-	dir := r.cfg.sandboxDir(rec.ID)
-	hostname := oci.Hostname(rec.Config, r.node.Hostname)
-	hosts, err := os.ReadFile("/etc/hosts")
-	if err != nil {
-		hosts = []byte("127.0.0.1\tlocalhost\n::1\tlocalhost\n")
-	}
-	resolv, err := resolvConf(rec.Config.GetDnsConfig())
-	if err != nil {
-		return err
-	}
-	for name, data := range map[string][]byte{"hostname": []byte(hostname + "\n"), "hosts": hosts, "resolv.conf": resolv} {
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
-			return err
-		}
-	}
-	if rec.Config.GetLinux().GetSecurityContext().GetNamespaceOptions().GetIpc() == runtimeapi.NamespaceMode_NODE {
-		return nil
-	}
-	if err := os.MkdirAll(r.cfg.shmDir(rec.ID), 0o711); err != nil {
-		return err
-	}
-	return sys.MountTmpfs(r.cfg.shmDir(rec.ID), shmSize, 0o1777)
-}
-
-// resolvConf is the file for a Pod's DNS; without a configuration, the machine's.
-func resolvConf(dns *runtimeapi.DNSConfig) ([]byte, error) {
-	if dns == nil {
-		data, err := os.ReadFile("/etc/resolv.conf")
-		if errors.Is(err, os.ErrNotExist) {
-			return nil, nil
-		}
-		return data, err
-	}
-	var b strings.Builder
-	if len(dns.GetSearches()) > 0 {
-		fmt.Fprintf(&b, "search %s\n", strings.Join(dns.GetSearches(), " "))
-	}
-	for _, s := range dns.GetServers() {
-		fmt.Fprintf(&b, "nameserver %s\n", s)
-	}
-	if len(dns.GetOptions()) > 0 {
-		fmt.Fprintf(&b, "options %s\n", strings.Join(dns.GetOptions(), " "))
-	}
-	return []byte(b.String()), nil
 }

@@ -155,10 +155,6 @@ func (r *Runtime) destroySandbox(ctx context.Context, sb *sandbox) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.sandboxes, sb.rec.ID)
-	for name, id := range r.names {
-		if id == sb.rec.ID {
-			delete(r.names, name)
-		}
-	}
+	r.free(sb.name, sb.rec.ID)
 	return nil
 }

@@ -24,6 +24,7 @@ const startErrorExit = 128
 // StartContainer has the container created and started by the OCI runtime. When that fails the container has exited, with the reason
 // StartError and code 128.
 func (r *Runtime) StartContainer(ctx context.Context, id string) error {
+	defer r.warm.starting()()
 	c, err := r.findContainer(id)
 	if err != nil {
 		return err

@@ -10,16 +10,7 @@ import (
 )
 
 // containersOf lists a sandbox's containers, oldest first. Runtime.mu is held.
-func (r *Runtime) containersOf(sb *sandbox) []*container {
-	var list []*container
-	for _, c := range r.containers {
-		if c.sb == sb {
-			list = append(list, c)
-		}
-	}
-	slices.SortFunc(list, func(a, b *container) int { return int(a.rec.CreatedAt - b.rec.CreatedAt) })
-	return list
-}
+func (r *Runtime) containersOf(sb *sandbox) []*container { return slices.Clone(sb.containers) }
 
 func sandboxState(rec *sandboxRecord) runtimeapi.PodSandboxState {
 	if rec.Ready {

@@ -167,11 +167,6 @@ func (r *Runtime) destroyContainer(ctx context.Context, c *container) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.containers, rec.ID)
-	for name, id := range r.names {
-		if id == rec.ID {
-			delete(r.names, name)
-		}
-	}
+	r.delist(c)
 	return nil
 }

@@ -1,0 +1,154 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"carob.dev/carob/internal/network"
+	"carob.dev/carob/internal/runtime/oci"
+	"carob.dev/carob/internal/sys"
+)
+
+// nameSandbox gives the Pod its host name and sets the sysctls of its network.
+func (r *Runtime) nameSandbox(rec *sandboxRecord) error {
+	return sys.InNamespaces(rec.PausePID, []string{"net", "uts"}, func() error {
+		if err := sys.SetHostname(oci.Hostname(rec.Config, r.node.Hostname)); err != nil {
+			return fmt.Errorf("set hostname: %w", err)
+		}
+		if len(rec.IPs) == 0 {
+			openToAll()
+		}
+		return setSysctls(rec.Config.GetLinux().GetSysctls(), func(key string) bool { return strings.HasPrefix(key, "net.") })
+	})
+}
+
+// openToAll lets a Pod's processes use any port and send pings without privileges: the network of the calling thread is their own.
+func openToAll() {
+	os.WriteFile("/proc/sys/net/ipv4/ip_unprivileged_port_start", []byte("0"), 0)
+	os.WriteFile("/proc/sys/net/ipv4/ping_group_range", []byte("0 2147483647"), 0)
+}
+
+// connect gives the Pod an address.
+func (r *Runtime) connect(ctx context.Context, rec *sandboxRecord) error {
+	req := network.Request{SandboxID: rec.ID}
+	for _, p := range rec.Config.GetPortMappings() {
+		if p.GetHostPort() == 0 {
+			continue
+		}
+		hp := network.HostPort{Protocol: p.GetProtocol().String(), HostPort: uint16(p.GetHostPort()), ContainerPort: uint16(p.GetContainerPort())}
+		if p.GetHostIp() != "" {
+			var err error
+			if hp.HostIP, err = netip.ParseAddr(p.GetHostIp()); err != nil {
+				return status.Errorf(codes.InvalidArgument, "port mapping: %v", err)
+			}
+		}
+		req.HostPorts = append(req.HostPorts, hp)
+	}
+	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", rec.PausePID))
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	req.NetNS = ns
+	result, err := r.attach(ctx, req)
+	rec.IPs = result.IPs
+	return err
+}
+
+// tuneIPC sets the sysctls that belong to the Pod's own IPC namespace.
+func tuneIPC(rec *sandboxRecord, opt *runtimeapi.NamespaceOption) error {
+	ours := map[string]string{}
+	for key, value := range rec.Config.GetLinux().GetSysctls() {
+		if !strings.HasPrefix(key, "net.") {
+			ours[key] = value
+		}
+	}
+	if len(ours) == 0 {
+		return nil
+	}
+	if opt.GetIpc() == runtimeapi.NamespaceMode_NODE {
+		return status.Errorf(codes.InvalidArgument, "sysctls of IPC cannot be set for a Pod in the host's IPC namespace")
+	}
+	return sys.InNamespaces(rec.PausePID, []string{"ipc"}, func() error {
+		return setSysctls(ours, func(string) bool { return true })
+	})
+}
+
+func setSysctls(all map[string]string, ours func(string) bool) error {
+	for key, value := range all {
+		if !ours(key) {
+			continue
+		}
+		path := filepath.Join("/proc/sys", strings.ReplaceAll(key, ".", "/"))
+		if strings.Contains(key, "/") {
+			path = filepath.Join("/proc/sys", key)
+		}
+		if err := os.WriteFile(path, []byte(value), 0); err != nil {
+			return fmt.Errorf("set sysctl %s: %w", key, err)
+		}
+	}
+	return nil
+}
+
+// writeSandboxFiles writes the files that containers get mounted.
+func (r *Runtime) writeSandboxFiles(rec *sandboxRecord) error {
+	dir := r.cfg.sandboxDir(rec.ID)
+	hostname := oci.Hostname(rec.Config, r.node.Hostname)
+	hosts, err := os.ReadFile("/etc/hosts")
+	if err != nil {
+		hosts = []byte("127.0.0.1\tlocalhost\n::1\tlocalhost\n")
+	}
+	resolv, err := resolvConf(rec.Config.GetDnsConfig())
+	if err != nil {
+		return err
+	}
+	for name, data := range map[string][]byte{"hostname": []byte(hostname + "\n"), "hosts": hosts, "resolv.conf": resolv} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mountShm makes the /dev/shm of a Pod with its own IPC, unless it is there.
+func (r *Runtime) mountShm(id string) error {
+	err := os.Mkdir(r.cfg.shmDir(id), 0o711)
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return sys.MountTmpfs(r.cfg.shmDir(id), shmSize, 0o1777)
+}
+
+// resolvConf is the file for a Pod's DNS; without a configuration, the machine's.
+func resolvConf(dns *runtimeapi.DNSConfig) ([]byte, error) {
+	if dns == nil {
+		data, err := os.ReadFile("/etc/resolv.conf")
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, nil
+		}
+		return data, err
+	}
+	var b strings.Builder
+	if len(dns.GetSearches()) > 0 {
+		fmt.Fprintf(&b, "search %s\n", strings.Join(dns.GetSearches(), " "))
+	}
+	for _, s := range dns.GetServers() {
+		fmt.Fprintf(&b, "nameserver %s\n", s)
+	}
+	if len(dns.GetOptions()) > 0 {
+		fmt.Fprintf(&b, "options %s\n", strings.Join(dns.GetOptions(), " "))
+	}
+	return []byte(b.String()), nil
+}
