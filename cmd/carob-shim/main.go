@@ -32,6 +32,7 @@ type shim struct {
 	execs             map[string]*execution
 	pause             int
 	pauseNS           []string
+	users             users
 	packet            []byte
 	oob               []byte
 	out               []byte

@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -13,6 +15,54 @@ import (
 // nobody is the user that pause runs as.
 const nobody = 65535
 
+// users is the Pod's own user namespace: which IDs of the machine it has. Without one both are empty.
+type users struct{ uids, gids []syscall.SysProcIDMap }
+
+// parse takes one of the arguments uids=<first inside>:<first outside>:<length> and gids=…; false if it is another.
+func (u *users) parse(arg string) (bool, error) {
+	kind, ids, ok := strings.Cut(arg, "=")
+	if !ok {
+		return false, nil
+	}
+	var n [3]int
+	for i := range n {
+		part, rest, _ := strings.Cut(ids, ":")
+		v, err := strconv.ParseUint(part, 10, 32)
+		if err != nil {
+			return false, errors.New("bad range of IDs " + arg)
+		}
+		n[i], ids = int(v), rest
+	}
+	m := []syscall.SysProcIDMap{{ContainerID: n[0], HostID: n[1], Size: n[2]}}
+	switch kind {
+	case "uids":
+		u.uids = m
+	case "gids":
+		u.gids = m
+	default:
+		return false, errors.New("unknown argument " + arg)
+	}
+	return true, nil
+}
+
+// who is the user of pause: nobody, or root where the Pod's user namespace has no such ID.
+func (u *users) who() *syscall.Credential {
+	id := uint32(nobody)
+	for _, m := range [][]syscall.SysProcIDMap{u.uids, u.gids} {
+		if len(m) > 0 && (m[0].ContainerID > nobody || m[0].ContainerID+m[0].Size <= nobody) {
+			id = uint32(m[0].ContainerID)
+		}
+	}
+	return &syscall.Credential{Uid: id, Gid: id}
+}
+
+// own gives a pipe to root of the Pod's user namespace, whose processes may open it anew as /dev/stdout.
+func (u *users) own(fd int) {
+	if len(u.uids) > 0 && len(u.gids) > 0 {
+		unix.Fchown(fd, u.uids[0].HostID, u.gids[0].HostID)
+	}
+}
+
 var namespaceFlags = map[string]uintptr{"net": unix.CLONE_NEWNET, "ipc": unix.CLONE_NEWIPC, "uts": unix.CLONE_NEWUTS, "pid": unix.CLONE_NEWPID}
 
 // startPause starts the process that holds the Pod's namespaces, in an empty root of its own: who can see /proc/<pause>/root sees
@@ -22,7 +72,14 @@ func (s *shim) startPause(namespaces []string) error {
 		return nil
 	}
 	var flags uintptr
+	s.users = users{}
 	for _, ns := range namespaces {
+		if ids, err := s.users.parse(ns); err != nil {
+			return err
+		} else if ids {
+			flags |= unix.CLONE_NEWUSER
+			continue
+		}
 		f, ok := namespaceFlags[ns]
 		if !ok {
 			return errors.New("unknown namespace " + ns)
@@ -30,11 +87,15 @@ func (s *shim) startPause(namespaces []string) error {
 		flags |= f
 	}
 	err := s.aside(func() error {
-		if err := emptyRoot(s.dir); err != nil {
+		if err := emptyRoot(s.dir, flags&unix.CLONE_NEWUSER != 0); err != nil {
 			return err
 		}
-		pid, err := syscall.ForkExec("/pause", []string{"pause"}, &syscall.ProcAttr{Dir: "/", Env: []string{}, Files: []uintptr{^uintptr(0), ^uintptr(0), ^uintptr(0)},
-			Sys: &syscall.SysProcAttr{Cloneflags: flags, Credential: &syscall.Credential{Uid: nobody, Gid: nobody}, Pdeathsig: unix.SIGKILL}})
+		sys := &syscall.SysProcAttr{Cloneflags: flags, Credential: s.users.who(), Pdeathsig: unix.SIGKILL,
+			UidMappings: s.users.uids, GidMappings: s.users.gids, GidMappingsEnableSetgroups: true}
+		pid, err := syscall.ForkExec("/pause", []string{"pause"},
+			&syscall.ProcAttr{Dir: "/", Env: []string{}, Files: []uintptr{^uintptr(0), ^uintptr(0), ^uintptr(0)}, Sys: sys})
+		unix.Unmount("/proc", unix.MNT_DETACH)
+		unix.Rmdir("/proc")
 		if err != nil {
 			return err
 		}
@@ -70,8 +131,9 @@ func (s *shim) aside(f func() error) error {
 	return err
 }
 
-// emptyRoot makes a tmpfs with nothing but the pause program the root of this mount namespace and lets go of everything else.
-func emptyRoot(dir string) error {
+// emptyRoot makes a tmpfs with nothing but the pause program the root of this mount namespace and lets go of everything else but, if it is
+// asked for, /proc, through which IDs are mapped.
+func emptyRoot(dir string, proc bool) error {
 	if err := unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil {
 		return err
 	}
@@ -89,6 +151,14 @@ func emptyRoot(dir string) error {
 	unix.Close(fd)
 	if err != nil {
 		return err
+	}
+	if proc {
+		if err := unix.Mkdir("proc", 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount("/proc", "proc", "", unix.MS_BIND, ""); err != nil {
+			return err
+		}
 	}
 	if err := unix.PivotRoot(".", "."); err != nil {
 		return err

@@ -24,6 +24,7 @@ func (s *shim) plumb(k *container) (stdio [3]int, console string, err error) {
 			return stdio, "", err
 		}
 		stdio[0], k.in = p[0], p[1]
+		s.users.own(p[0])
 		unix.SetNonblock(k.in, true)
 	}
 	for i, name := range []string{"stdout", "stderr"} {
@@ -31,6 +32,7 @@ func (s *shim) plumb(k *container) (stdio [3]int, console string, err error) {
 			return stdio, "", err
 		}
 		unix.SetNonblock(p[0], true)
+		s.users.own(p[1])
 		st := &stream{fd: p[0], name: name}
 		stdio[i+1] = p[1]
 		if i == 0 {

@@ -81,7 +81,7 @@ func (r *Runtime) loadContainers() error {
 	}
 	for _, id := range torn {
 		dir := filepath.Join(r.cfg.Root, "containers", id)
-		if err := sys.Unmount(filepath.Join(dir, "rootfs")); err != nil {
+		if err := unmountIn(dir); err != nil {
 			return err
 		}
 		if err := os.RemoveAll(dir); err != nil {

@@ -39,6 +39,9 @@ func (r *Runtime) CreateContainer(ctx context.Context, sandboxID string, config 
 	if !ready {
 		return "", status.Errorf(codes.FailedPrecondition, "sandbox %q is not ready", sandboxID)
 	}
+	if !sameUsers(sb.rec.Config.GetLinux().GetSecurityContext().GetNamespaceOptions(), config.GetLinux().GetSecurityContext().GetNamespaceOptions()) {
+		return "", status.Errorf(codes.InvalidArgument, "container config: userns_options are not those of the sandbox")
+	}
 	r.anticipateMove(sb.rec.ID, pause)
 	img, err := r.cfg.Images.Resolve(ctx, config.GetImage().GetImage())
 	if err != nil {
@@ -98,7 +101,10 @@ func (r *Runtime) makeContainer(c *container, img *image.Image) error {
 		return err
 	}
 	rootfs := filepath.Join(dir, "rootfs")
-	if err := sys.MountOverlay(rootfs, img.Layers, filepath.Join(dir, "upper"), filepath.Join(dir, "work")); err != nil {
+	if err := r.mountRoot(c, img, rootfs); err != nil {
+		return err
+	}
+	if err := makeMountSources(c.rec.Config); err != nil {
 		return err
 	}
 	in, err := r.input(c, img, rootfs)
@@ -113,9 +119,6 @@ func (r *Runtime) makeContainer(c *container, img *image.Image) error {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
 	c.rec.User = in.User
-	if err := makeMountSources(c.rec.Config); err != nil {
-		return err
-	}
 	if bin, _, err := r.binary(c.sb.rec.Handler); err == nil && filepath.Base(bin) == "crun" {
 		c.seccomp = r.seccomp.offer(spec)
 	}
@@ -163,7 +166,11 @@ func makeMountSources(c *runtimeapi.ContainerConfig) error {
 // input gathers what decides the specification.
 func (r *Runtime) input(c *container, img *image.Image, rootfs string) (oci.Input, error) {
 	sb, dir := c.sb.rec, r.cfg.sandboxDir(c.sb.rec.ID)
-	in := oci.Input{ID: c.rec.ID, Container: c.rec.Config, Sandbox: sb.Config, Image: img.Config, Rootfs: rootfs, PausePID: sb.PausePID,
+	config, err := r.mapMounts(c)
+	if err != nil {
+		return oci.Input{}, err
+	}
+	in := oci.Input{ID: c.rec.ID, Container: config, Sandbox: sb.Config, Image: img.Config, Rootfs: rootfs, PausePID: sb.PausePID,
 		CgroupPath: c.rec.Cgroup, Node: r.node, Hostname: filepath.Join(dir, "hostname"), Hosts: filepath.Join(dir, "hosts"), Devices: hostDevices,
 		Shm: r.cfg.shmDir(sb.ID)}
 	if st, err := os.Stat(filepath.Join(dir, "resolv.conf")); err == nil && st.Size() > 0 {
@@ -185,7 +192,6 @@ func (r *Runtime) input(c *container, img *image.Image, rootfs string) (oci.Inpu
 			return in, status.Errorf(codes.FailedPrecondition, "target container %q is not running", sc.GetNamespaceOptions().GetTargetId())
 		}
 	}
-	var err error
 	if in.User, err = resolveUser(sc, img.Config.User, rootfs); err != nil {
 		return in, status.Error(codes.InvalidArgument, err.Error())
 	}

@@ -182,12 +182,14 @@ func (b *bench) podConfig(name string) *runtimeapi.PodSandboxConfig {
 			SecurityContext: &runtimeapi.LinuxSandboxSecurityContext{NamespaceOptions: &runtimeapi.NamespaceOption{Pid: runtimeapi.NamespaceMode_CONTAINER}}}}
 }
 
-func (b *bench) pod(cfg *runtimeapi.PodSandboxConfig) string {
+func (b *bench) pod(cfg *runtimeapi.PodSandboxConfig) string { return b.podOf(cfg, "") }
+
+func (b *bench) podOf(cfg *runtimeapi.PodSandboxConfig, handler string) string {
 	b.t.Helper()
 	if err := sys.CgroupCreate(cfg.Linux.CgroupParent, sys.Resources{}); err != nil {
 		b.t.Fatal(err)
 	}
-	id, err := b.RunPodSandbox(context.Background(), cfg, "")
+	id, err := b.RunPodSandbox(context.Background(), cfg, handler)
 	if err != nil {
 		b.t.Fatal(err)
 	}

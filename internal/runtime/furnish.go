@@ -79,6 +79,9 @@ func tuneIPC(rec *sandboxRecord, opt *runtimeapi.NamespaceOption) error {
 		return status.Errorf(codes.InvalidArgument, "sysctls of IPC cannot be set for a Pod in the host's IPC namespace")
 	}
 	return sys.InNamespaces(rec.PausePID, []string{"ipc"}, func() error {
+		if err := asRoot(rec); err != nil {
+			return err
+		}
 		return setSysctls(ours, func(string) bool { return true })
 	})
 }

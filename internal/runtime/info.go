@@ -28,7 +28,8 @@ func (r *Runtime) Status(_ context.Context, verbose bool) (*runtimeapi.StatusRes
 		{Type: "RuntimeReady", Status: true}, {Type: "NetworkReady", Status: true}}},
 		Features: &runtimeapi.RuntimeFeatures{SupplementalGroupsPolicy: true, MountOptions: true}}
 	for handler := range r.binaries {
-		resp.RuntimeHandlers = append(resp.RuntimeHandlers, &runtimeapi.RuntimeHandler{Name: handler, Features: &runtimeapi.RuntimeHandlerFeatures{}})
+		resp.RuntimeHandlers = append(resp.RuntimeHandlers, &runtimeapi.RuntimeHandler{Name: handler, Features: &runtimeapi.RuntimeHandlerFeatures{
+			UserNamespaces: sys.CanIDMap(), RecursiveReadOnlyMounts: sys.CanIDMap()}})
 	}
 	if verbose {
 		resp.Info = map[string]string{"root": r.cfg.Root, "shim": r.shim}

@@ -77,12 +77,13 @@ func checkSandbox(c *runtimeapi.PodSandboxConfig) error {
 		return errors.New("sandbox config: metadata needs name and uid")
 	case c.GetWindows() != nil:
 		return errors.New("sandbox config: windows: not supported on Linux")
-	case sc.GetNamespaceOptions().GetUsernsOptions() != nil && sc.GetNamespaceOptions().GetUsernsOptions().GetMode() == runtimeapi.NamespaceMode_POD:
-		return errors.New("sandbox config: userns_options: user namespaces are not supported")
 	case sc.GetSelinuxOptions().GetType() != "" || sc.GetSelinuxOptions().GetLevel() != "":
 		return errors.New("sandbox config: selinux_options: SELinux is not supported")
 	case len(c.GetHostname()) > 64:
 		return errors.New("sandbox config: hostname is longer than the kernel's 64 bytes")
+	}
+	if err := checkUsers(sc.GetNamespaceOptions()); err != nil {
+		return fmt.Errorf("sandbox config: %w", err)
 	}
 	for key := range c.GetLinux().GetSysctls() {
 		if strings.HasPrefix(key, "net.") && sc.GetNamespaceOptions().GetNetwork() == runtimeapi.NamespaceMode_NODE {
@@ -162,6 +163,9 @@ func (r *Runtime) makeSandbox(ctx context.Context, sb *sandbox) error {
 			return err
 		}
 	}
+	if err := r.giveToUsers(rec); err != nil {
+		return err
+	}
 	r.mu.Lock()
 	dead := sb.dead
 	rec.Made, rec.Ready = true, !dead
@@ -214,7 +218,7 @@ func sandboxNamespaces(opt *runtimeapi.NamespaceOption) []string {
 	if opt.GetPid() == runtimeapi.NamespaceMode_POD {
 		ns = append(ns, "pid")
 	}
-	return ns
+	return append(ns, shimUsers(opt)...)
 }
 
 func (r *Runtime) startShim(ctx context.Context, sb *sandbox) error {

@@ -157,7 +157,7 @@ func (r *Runtime) destroyContainer(ctx context.Context, c *container) error {
 		return err
 	}
 	dir := r.cfg.containerDir(rec.ID)
-	if err := sys.Unmount(filepath.Join(dir, "rootfs")); err != nil {
+	if err := unmountIn(dir); err != nil {
 		return err
 	}
 	for _, d := range []string{filepath.Join(r.cfg.ociRoot(), rec.ID), r.cfg.bundleDir(rec.ID), dir} {

@@ -47,7 +47,7 @@ func mounts(in Input, sc *runtimeapi.LinuxContainerSecurityContext) ([]specs.Mou
 			return nil, fmt.Errorf("mount %s: image volumes are not supported", m.GetContainerPath())
 		}
 		if len(m.GetUidMappings())+len(m.GetGidMappings()) > 0 {
-			return nil, fmt.Errorf("mount %s: idmapped mounts are not supported", m.GetContainerPath())
+			return nil, fmt.Errorf("mount %s: uid_mappings and gid_mappings were not applied", m.GetContainerPath())
 		}
 		b, err := bindMount(m)
 		if err != nil {

@@ -97,7 +97,9 @@ func Build(in Input) (*specs.Spec, error) {
 	if adj := int(c.GetLinux().GetResources().GetOomScoreAdj()); adj >= in.Node.OOMScoreAdj || slices.Contains(in.Node.Bounding, "CAP_SYS_RESOURCE") {
 		s.Process.OOMScoreAdj = &adj
 	}
-	s.Linux = &specs.Linux{CgroupsPath: in.CgroupPath, Namespaces: namespaces(in, sc)}
+	users := Users(sc.GetNamespaceOptions())
+	s.Linux = &specs.Linux{CgroupsPath: in.CgroupPath, Namespaces: namespaces(in, sc),
+		UIDMappings: idMappings(users.GetUids()), GIDMappings: idMappings(users.GetGids())}
 	if s.Linux.Resources, err = resources(in); err != nil {
 		return nil, err
 	}
@@ -124,8 +126,6 @@ func refuse(c *runtimeapi.ContainerConfig, sc *runtimeapi.LinuxContainerSecurity
 		return errors.New("windows: not supported on Linux")
 	case len(c.GetCDIDevices()) > 0:
 		return errors.New("CDI_devices: not supported")
-	case sc.GetNamespaceOptions().GetUsernsOptions().GetMode() == runtimeapi.NamespaceMode_POD && sc.GetNamespaceOptions().GetUsernsOptions() != nil:
-		return errors.New("userns_options: user namespaces are not supported")
 	case len(sc.GetCapabilities().GetAddAmbientCapabilities()) > 0:
 		return errors.New("add_ambient_capabilities: not supported")
 	case sc.GetApparmor().GetProfileType() == runtimeapi.SecurityProfile_Localhost:
@@ -193,6 +193,22 @@ func processCapabilities(caps []string) *specs.LinuxCapabilities {
 	return &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}
 }
 
+// Users are the IDs of a user namespace of the Pod's own; nil if it has the machine's.
+func Users(opt *runtimeapi.NamespaceOption) *runtimeapi.UserNamespace {
+	if u := opt.GetUsernsOptions(); u != nil && u.GetMode() == runtimeapi.NamespaceMode_POD {
+		return u
+	}
+	return nil
+}
+
+func idMappings(list []*runtimeapi.IDMapping) []specs.LinuxIDMapping {
+	var out []specs.LinuxIDMapping
+	for _, m := range list {
+		out = append(out, specs.LinuxIDMapping{ContainerID: m.GetContainerId(), HostID: m.GetHostId(), Size: m.GetLength()})
+	}
+	return out
+}
+
 // namespaces: those of pause by path, mount and usually PID of its own. A kind that is left out is the machine's.
 func namespaces(in Input, sc *runtimeapi.LinuxContainerSecurityContext) []specs.LinuxNamespace {
 	opt := sc.GetNamespaceOptions()
@@ -212,6 +228,9 @@ func namespaces(in Input, sc *runtimeapi.LinuxContainerSecurityContext) []specs.
 		list = append(list, specs.LinuxNamespace{Type: specs.PIDNamespace, Path: of(in.PausePID, "pid")})
 	case runtimeapi.NamespaceMode_TARGET:
 		list = append(list, specs.LinuxNamespace{Type: specs.PIDNamespace, Path: of(in.TargetPID, "pid")})
+	}
+	if Users(opt) != nil {
+		list = append(list, specs.LinuxNamespace{Type: specs.UserNamespace, Path: of(in.PausePID, "user")})
 	}
 	if in.Node.Unified && !sc.GetPrivileged() {
 		list = append(list, specs.LinuxNamespace{Type: specs.CgroupNamespace})
