@@ -24,9 +24,8 @@ import (
 )
 
 type options struct {
-	dir, carob, critest, images, runtime, list, focus string
-	parallel                                          int
-	holder                                            int
+	dir, carob, critest, images, shell, nnp, runtime, list, focus string
+	holder                                                        int
 }
 
 func main() {
@@ -35,6 +34,8 @@ func main() {
 	flag.StringVar(&o.carob, "carob", "bin/carob", "the program under test")
 	flag.StringVar(&o.critest, "critest", "build/critest", "the suite")
 	flag.StringVar(&o.images, "images", "build/images", "folder of image archives")
+	flag.StringVar(&o.shell, "shell", "build/critest-shell", "a busybox that runs programs rather than its applets")
+	flag.StringVar(&o.nnp, "nnp", "build/critest-nnp", "the program of test/critest/nnp")
 	flag.StringVar(&o.runtime, "oci-runtime", "crun=crun", "the OCI runtime, as carob's flag takes it")
 	flag.StringVar(&o.list, "list", "", "file with the names of the specs that must pass")
 	flag.StringVar(&o.focus, "focus", "", "run only specs whose name matches this expression")
@@ -61,7 +62,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err := r.AddFolder(o.images); err != nil {
 		return err
 	}
-	if err := publish(r); err != nil {
+	if err := publish(r, o.shell, o.nnp); err != nil {
 		return err
 	}
 	hosts := filepath.Join(o.dir, "certs.d")

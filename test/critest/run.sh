@@ -15,6 +15,13 @@ while [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; do runtimes+=("$1"); shift; done
 (cd test/critest/tools && go build -trimpath -o "$root/build/crictl" sigs.k8s.io/cri-tools/cmd/crictl &&
   go test -trimpath -c -o "$root/build/critest" sigs.k8s.io/cri-tools/cmd/critest)
 go build -trimpath -o build/critest-run ./test/critest
+go build -trimpath -ldflags '-s -w' -o build/critest-nnp ./test/critest/nnp
+if [ ! -e build/critest-shell ]; then
+  tmp=$(mktemp -d)
+  (cd "$tmp" && apt-get -qq -o APT::Sandbox::User=root download busybox && dpkg-deb --fsys-tarfile busybox_*.deb | tar -x ./bin/busybox)
+  cp "$tmp/bin/busybox" build/critest-shell
+  rm -rf "$tmp"
+fi
 
 dir=$(mktemp -d /tmp/carob-critest.XXXXXX)
 unshare --net --mount --propagation slave sh -c \
