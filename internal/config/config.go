@@ -33,6 +33,8 @@ type Config struct {
 	ServiceCIDR netip.Prefix
 	// MaxPods is the number of Pods that the node takes.
 	MaxPods int
+	// WarmSandboxes is how many sandboxes are kept ready for Pods to come, at most; 0 for none.
+	WarmSandboxes int
 	// LogLevel is one of debug, info, warn, error.
 	LogLevel string
 	// Kubeconfig is where the admin's kubeconfig is written.
@@ -57,6 +59,7 @@ func Default(root string) Config {
 		NodeCIDRMaskSize:  24,
 		ServiceCIDR:       netip.MustParsePrefix("10.43.0.0/16"),
 		MaxPods:           110,
+		WarmSandboxes:     4,
 		LogLevel:          "info",
 		Kubeconfig:        "/etc/carob/admin.kubeconfig",
 		RegistryConfigDir: "/etc/carob/certs.d",

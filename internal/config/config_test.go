@@ -65,6 +65,7 @@ func TestBadSettings(t *testing.T) {
 		{[]string{"--pod-cidr", "10.43.0.0/17"}, "", "overlaps"},
 		{[]string{"--node-cidr-mask-size", "8"}, "", "--node-cidr-mask-size"},
 		{[]string{"--max-pods", "0"}, "", "--max-pods"},
+		{[]string{"--warm-sandboxes", "-1"}, "", "--warm-sandboxes"},
 		{[]string{"--log-level", "loud"}, "", "--log-level"},
 		{[]string{"--oci-runtime", "crun"}, "", "HANDLER=PROGRAM"},
 		{[]string{"--root", "/"}, "", "--root"},

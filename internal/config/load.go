@@ -56,6 +56,9 @@ func settings() []setting {
 		{"max-pods", "number of Pods that this node takes",
 			func(c *Config) string { return strconv.Itoa(c.MaxPods) },
 			func(c *Config, v string) (err error) { c.MaxPods, err = strconv.Atoi(v); return err }},
+		{"warm-sandboxes", "number of sandboxes that are kept ready for Pods to come, at most; 0 for none",
+			func(c *Config) string { return strconv.Itoa(c.WarmSandboxes) },
+			func(c *Config, v string) (err error) { c.WarmSandboxes, err = strconv.Atoi(v); return err }},
 		{"log-level", "debug, info, warn or error",
 			func(c *Config) string { return c.LogLevel },
 			func(c *Config, v string) error { c.LogLevel = v; return nil }},
@@ -228,6 +231,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxPods < 1 {
 		bad("max-pods", "must be at least 1")
+	}
+	if c.WarmSandboxes < 0 {
+		bad("warm-sandboxes", "must not be negative")
 	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {
 		bad("log-level", "%q is none of debug, info, warn, error", c.LogLevel)
