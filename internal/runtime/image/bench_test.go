@@ -12,49 +12,63 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// BenchmarkUnpack unpacks a gzip layer of about 200 MB in 4,000 files of half-compressible content, and beside it reads and
-// writes the same bytes without any unpacking: what the disk takes at least.
-func BenchmarkUnpack(b *testing.B) {
-	requireRoot(b)
+// benchLayers are layers of about 200 MB, half compressible: one of files as big as programs are, one of many small ones.
+var benchLayers = []struct {
+	name string
+	make func(testing.TB) []byte
+}{
+	{"4000 files", func(t testing.TB) []byte { return benchLayer(t, 4000, 50<<10) }},
+	{"25000 files", func(t testing.TB) []byte { return benchLayer(t, 25000, 8<<10) }},
+}
+
+func benchLayer(t testing.TB, files, size int) []byte {
 	var entries []entry
-	block := make([]byte, 0, 50<<10)
-	for i := range 4000 {
+	for i := range 50 {
+		entries = append(entries, entry{name: fmt.Sprintf("usr/share/d%d/", i)})
+	}
+	block := make([]byte, 0, size)
+	for i := range files {
 		block = block[:0]
 		sum := sha256.Sum256([]byte(fmt.Sprint(i)))
-		for len(block) < 50<<10 {
+		for len(block) < size {
 			sum = sha256.Sum256(sum[:])
 			block = append(block, sum[:]...)
 			block = append(block, "the same words again and again.."...)
 		}
-		entries = append(entries, entry{name: fmt.Sprintf("d%d/f%d", i%50, i), text: string(block)})
+		entries = append(entries, entry{name: fmt.Sprintf("usr/share/d%d/f%d", i*50/files, i), text: string(block)})
 	}
-	plain := layerTar(b, entries...)
-	packed := gzipped0(b, plain)
-	id := digest.FromBytes(plain)
-	b.Run("unpack", func(b *testing.B) {
-		b.SetBytes(int64(len(plain)))
-		for b.Loop() {
-			dir, err := os.MkdirTemp(b.TempDir(), "")
-			if err != nil {
-				b.Fatal(err)
+	return layerTar(t, entries...)
+}
+
+// BenchmarkUnpack unpacks gzip layers, and beside it writes the same bytes without any unpacking: what the disk takes at least.
+func BenchmarkUnpack(b *testing.B) {
+	requireRoot(b)
+	for _, c := range benchLayers {
+		plain := c.make(b)
+		packed := gzipped0(b, plain)
+		id := digest.FromBytes(plain)
+		b.Run(c.name, func(b *testing.B) {
+			b.SetBytes(int64(len(plain)))
+			for b.Loop() {
+				dir, err := os.MkdirTemp(b.TempDir(), "")
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := extract(context.Background(), dir, bytes.NewReader(packed), nil, id); err != nil {
+					b.Fatal(err)
+				}
+				b.StopTimer()
+				os.RemoveAll(dir)
+				b.StartTimer()
 			}
-			if _, err := extract(context.Background(), dir, bytes.NewReader(packed), nil, id); err != nil {
-				b.Fatal(err)
-			}
-			b.StopTimer()
-			os.RemoveAll(dir)
-			b.StartTimer()
-		}
-	})
-	b.Run("floor", func(b *testing.B) {
-		b.SetBytes(int64(len(plain)))
-		for b.Loop() {
-			dir := b.TempDir()
-			for i, e := range entries {
-				if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), []byte(e.text), 0o644); err != nil {
+		})
+		b.Run(c.name+" floor", func(b *testing.B) {
+			b.SetBytes(int64(len(plain)))
+			for b.Loop() {
+				if err := os.WriteFile(filepath.Join(b.TempDir(), "layer"), plain, 0o644); err != nil {
 					b.Fatal(err)
 				}
 			}
-		}
-	})
+		})
+	}
 }

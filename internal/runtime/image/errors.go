@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"carob.dev/carob/internal/health"
+	"carob.dev/carob/internal/runtime/image/unpack"
 )
 
 // What can be wrong with an image or its registry; every error of this package that has such a cause wraps one of these.
@@ -20,7 +21,7 @@ var (
 	// ErrUnavailable: no host of the registry could be reached or answered properly. Worth another try later.
 	ErrUnavailable = errors.New("registry unavailable")
 	// ErrCorrupt: content is not what its digest, size or diffID says, or cannot be understood.
-	ErrCorrupt = errors.New("image content is corrupt")
+	ErrCorrupt = unpack.ErrCorrupt
 	// ErrInvalid: the reference, the credentials or the configuration cannot be understood.
 	ErrInvalid = errors.New("invalid")
 	// ErrPlatform: the image has no variant for this node's system and processor.

@@ -12,6 +12,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"carob.dev/carob/internal/runtime/image/unpack"
 )
 
 // Export writes images as one OCI archive that `docker load` understands too. An image given by ID goes with all its tags,
@@ -100,12 +102,12 @@ func (e *exporter) layerType(blob string) string {
 		return ocispec.MediaTypeImageLayer
 	}
 	defer f.Close()
-	head := make([]byte, 4)
+	head := make([]byte, unpack.HeadBytes)
 	n, _ := io.ReadFull(f, head)
-	switch compression(head[:n]) {
-	case gzipped:
+	switch unpack.PackingOf(head[:n]) {
+	case unpack.Gzip:
 		return ocispec.MediaTypeImageLayerGzip
-	case zstandard:
+	case unpack.Zstd:
 		return ocispec.MediaTypeImageLayerZstd
 	}
 	return ocispec.MediaTypeImageLayer

@@ -3,7 +3,9 @@ package image
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"encoding/json"
+	"io"
 	"runtime"
 	"strings"
 	"testing"
@@ -14,6 +16,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"carob.dev/carob/internal/runtime/image/unpack"
 )
 
 // entry is a line of a layer's tar.
@@ -82,6 +86,15 @@ func zstded(t testing.TB, data []byte) []byte {
 		t.Fatal(err)
 	}
 	return z.EncodeAll(data, nil)
+}
+
+// extract unpacks one layer on top of parents, topmost first.
+func extract(ctx context.Context, dir string, blob io.Reader, parents []string, diffID digest.Digest) (unpack.Layer, error) {
+	l, err := unpack.Apply(ctx, dir, blob, diffID)
+	if err != nil {
+		return l, err
+	}
+	return l, unpack.Inherit(dir, l.Passed, parents)
 }
 
 // fixture is an image in memory: its blobs by digest.

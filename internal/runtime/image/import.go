@@ -11,9 +11,12 @@ import (
 	"os"
 	"path"
 	"strings"
+	"syscall"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"carob.dev/carob/internal/runtime/image/unpack"
 )
 
 // containerdName is the annotation with which Docker and containerd write a full reference into an archive's index.
@@ -30,7 +33,7 @@ func (s *Store) Import(ctx context.Context, r io.Reader, progress func(Progress)
 }
 
 func (s *Store) importArchive(ctx context.Context, r io.Reader, progress func(Progress)) ([]string, error) {
-	plain, err := decompress(readFunc(func(b []byte) (int, error) {
+	plain, err := unpack.Decompress(readFunc(func(b []byte) (int, error) {
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
@@ -72,6 +75,15 @@ func (s *Store) importArchive(ctx context.Context, r io.Reader, progress func(Pr
 		return nil, fmt.Errorf("%w: none of the archive's images is for this node", ErrPlatform)
 	}
 	return names, nil
+}
+
+// content tells errors in an archive from those of this machine.
+func content(err error) error {
+	var sys syscall.Errno
+	if errors.As(err, &sys) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrCorrupt) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrCorrupt, err)
 }
 
 // stored is the source of content that must be in the store already.

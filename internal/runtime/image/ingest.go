@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"carob.dev/carob/internal/failpoint"
 )
 
 // maxIndexDepth bounds indexes inside indexes.
@@ -92,6 +92,7 @@ func (s *Store) ingest(ctx context.Context, src source, target ocispec.Descripto
 	if err := unix.Syncfs(int(s.lock.Fd())); err != nil {
 		return nil, fmt.Errorf("sync %s: %w", s.dir, err)
 	}
+	failpoint.Hit("image/ingest/synced")
 	r := &record{
 		ID: c.manifest.Config.Digest.String(), Manifest: c.desc.Digest.String(), MediaType: c.desc.MediaType, Indexes: c.indexes,
 		Chains: chainIDs(c.config.RootFS.DiffIDs), User: c.config.Config.User, Since: s.cfg.Clock.Now().UTC(),
@@ -124,54 +125,9 @@ func (s *Store) ingest(ctx context.Context, src source, target ocispec.Descripto
 		st.put(r, tags, digests)
 		return nil
 	})
-	return r, err
-}
-
-// layers downloads what is missing, several at once, and unpacks each as soon as it and those below are there.
-// It returns the blobs that are kept: for a layer that was there already, the one it once came from.
-func (s *Store) layers(ctx context.Context, src source, c *chosen, m *meter) ([]*layer, []ocispec.Descriptor, error) {
-	descs, diffIDs := c.manifest.Layers, c.config.RootFS.DiffIDs
-	chains := chainIDs(diffIDs)
-	blobs := make([]ocispec.Descriptor, len(descs))
-	m.expect(descs)
-	g, gctx := errgroup.WithContext(ctx)
-	ready := make([]chan struct{}, len(descs))
-	for i, d := range descs {
-		ready[i] = make(chan struct{})
-		blobs[i] = d
-		if l, ok := s.known(chains[i]); ok && !s.hasBlob(d) {
-			if n, err := s.blobSize(l.Blob); err == nil {
-				blobs[i].Digest, blobs[i].Size = digest.Digest(l.Blob), n
-				m.add(d.Size)
-				close(ready[i])
-				continue
-			}
-		}
-		g.Go(func() error {
-			err := s.fetch(gctx, src, d, m)
-			if err == nil {
-				close(ready[i])
-			}
-			return err
-		})
+	if err != nil {
+		return nil, err
 	}
-	layers := make([]*layer, 0, len(descs))
-	g.Go(func() error {
-		for i := range descs {
-			select {
-			case <-ready[i]:
-			case <-gctx.Done(): // the group keeps the error that ended it
-				return gctx.Err()
-			}
-			l, err := s.unpack(gctx, chains[i], layers, blobs[i], diffIDs[i])
-			if err != nil {
-				return err
-			}
-			layers = append(layers, l)
-			m.unpacked()
-		}
-		return nil
-	})
-	err := g.Wait()
-	return layers, blobs, err
+	s.dropPartials(r.needs())
+	return r, nil
 }

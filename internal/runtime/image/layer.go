@@ -1,25 +1,19 @@
 package image
 
 import (
-	"archive/tar"
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strconv"
-	"strings"
-	"syscall"
 
-	"github.com/containerd/containerd/v2/pkg/archive"
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sys/unix"
+	"golang.org/x/sync/errgroup"
+
+	"carob.dev/carob/internal/failpoint"
+	"carob.dev/carob/internal/runtime/image/unpack"
 )
 
 // known finds a layer that is unpacked already.
@@ -33,226 +27,194 @@ func (s *Store) known(chain string) (*layer, bool) {
 	return l, ok
 }
 
-// unpack makes the folder of one layer from its blob, unless it is there. below are the layers under it, lowest first.
-// It is found by its chain ID: the same layer on other ones is another, because folders that it only passes through take
-// owner, mode and attributes from below.
-func (s *Store) unpack(ctx context.Context, chain string, below []*layer, blob ocispec.Descriptor, diffID digest.Digest) (*layer, error) {
-	unlock, err := s.busy.lock(ctx, "layer "+chain)
-	if err != nil {
-		return nil, err
+// stack is the work on one image's layers, lowest first. What belongs to a layer may be read once its channel is closed.
+type stack struct {
+	store  *Store
+	src    source
+	descs  []ocispec.Descriptor
+	diffs  []digest.Digest
+	chains []string
+	meter  *meter
+
+	begun   []chan *partial      // a download under way, if there is one, to read along with
+	fetched []chan struct{}      // closed when the blob is there
+	blobs   []ocispec.Descriptor // what is kept: for a layer that was there already, the blob it once came from
+	done    []chan struct{}      // closed when the layer is there
+	layers  []*layer
+}
+
+// layers downloads what is missing, several at once, and unpacks each layer while it arrives. It returns the layers and the blobs that are kept.
+func (s *Store) layers(ctx context.Context, src source, c *chosen, m *meter) ([]*layer, []ocispec.Descriptor, error) {
+	n := len(c.manifest.Layers)
+	st := &stack{
+		store: s, src: src, descs: c.manifest.Layers, diffs: c.config.RootFS.DiffIDs, chains: chainIDs(c.config.RootFS.DiffIDs), meter: m,
+		begun: make([]chan *partial, n), fetched: make([]chan struct{}, n), blobs: make([]ocispec.Descriptor, n),
+		done: make([]chan struct{}, n), layers: make([]*layer, n),
 	}
-	defer unlock()
-	if l, ok := s.known(chain); ok {
-		return l, nil
-	}
-	f, err := os.Open(s.blobPath(blob.Digest.String()))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	var parents []string
-	for i := len(below) - 1; i >= 0; i-- {
-		parents = append(parents, s.layerDir(below[i]))
-		if below[i].Opaque {
-			break
+	m.expect(st.descs)
+	g, ctx := errgroup.WithContext(ctx)
+	for i, d := range st.descs {
+		st.begun[i], st.fetched[i], st.done[i] = make(chan *partial, 1), make(chan struct{}), make(chan struct{})
+		st.blobs[i] = d
+		if l, ok := s.known(st.chains[i]); ok && !s.hasBlob(d) {
+			if size, err := s.blobSize(l.Blob); err == nil {
+				st.blobs[i].Digest, st.blobs[i].Size = digest.Digest(l.Blob), size
+				m.add(d.Size)
+				close(st.fetched[i])
+			}
 		}
 	}
-	tmp, err := os.MkdirTemp(s.path("tmp"), "layer-")
+	for i := range st.descs {
+		g.Go(func() error { return st.fetch(ctx, i) })
+		g.Go(func() error { return st.unpack(ctx, i) })
+	}
+	if err := g.Wait(); err != nil {
+		return nil, nil, err
+	}
+	return st.layers, st.blobs, nil
+}
+
+func (st *stack) fetch(ctx context.Context, i int) error {
+	select {
+	case <-st.fetched[i]:
+		return nil
+	default:
+	}
+	if err := st.store.fetch(ctx, st.src, st.descs[i], st.meter, func(p *partial) { st.begun[i] <- p }); err != nil {
+		return err
+	}
+	close(st.fetched[i])
+	return nil
+}
+
+// unpack makes the folder of one layer, unless it is there. A layer is found by its chain ID: the same layer on other ones is another,
+// because folders that it only passes through take owner, mode and attributes from below.
+func (st *stack) unpack(ctx context.Context, i int) error {
+	unlock, err := st.store.busy.lock(ctx, "layer "+st.chains[i])
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	l, ok := st.store.known(st.chains[i])
+	if !ok {
+		if l, err = st.make(ctx, i); err != nil {
+			return err
+		}
+	}
+	if err := wait(ctx, st.fetched[i]); err != nil {
+		return err
+	}
+	st.layers[i] = l
+	close(st.done[i])
+	st.meter.unpacked()
+	return nil
+}
+
+func (st *stack) make(ctx context.Context, i int) (_ *layer, err error) {
+	s := st.store
+	tmp, u, err := st.extract(ctx, i)
 	if err != nil {
 		return nil, err
 	}
-	l, err := extract(ctx, tmp, f, parents, diffID)
-	if err == nil {
-		l.Blob = blob.Digest.String()
-		s.mu.Lock()
-		s.serial++
-		l.Dir = strconv.Itoa(s.serial)
-		s.mu.Unlock()
-		err = os.Rename(tmp, s.layerDir(l))
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("unpack layer %s: %w", st.descs[i].Digest, err), os.RemoveAll(tmp))
+		}
+	}()
+	// Only bytes that have proved to be what the manifest says may become a layer.
+	if err := wait(ctx, st.fetched[i]); err != nil {
+		return nil, err
 	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("unpack layer %s: %w", blob.Digest, err), os.RemoveAll(tmp))
+	if len(u.Passed) > 0 {
+		var below []string
+		for j := i - 1; j >= 0; j-- {
+			if err := wait(ctx, st.done[j]); err != nil {
+				return nil, err
+			}
+			below = append(below, s.layerDir(st.layers[j]))
+			if st.layers[j].Opaque {
+				break
+			}
+		}
+		if err := unpack.Inherit(tmp, u.Passed, below); err != nil {
+			return nil, err
+		}
 	}
+	failpoint.Hit("image/layer/unpacked")
+	l := &layer{DiffID: st.diffs[i].String(), Blob: st.blobs[i].Digest.String(), Size: u.Bytes, Inodes: u.Inodes, Opaque: u.Opaque}
 	s.mu.Lock()
-	s.fresh[chain] = l
+	s.serial++
+	l.Dir = strconv.Itoa(s.serial)
+	s.mu.Unlock()
+	if err := os.Rename(tmp, s.layerDir(l)); err != nil {
+		return nil, err
+	}
+	failpoint.Hit("image/layer/named")
+	s.mu.Lock()
+	s.fresh[st.chains[i]] = l
 	s.mu.Unlock()
 	return l, nil
 }
 
-// extract unpacks a layer's blob into dir and checks that the tar in it has the digest it should.
-func extract(ctx context.Context, dir string, blob io.Reader, parents []string, diffID digest.Digest) (*layer, error) {
-	if err := diffID.Validate(); err != nil {
-		return nil, fmt.Errorf("%w: diffID %q: %w", ErrCorrupt, diffID, err)
-	}
-	if err := os.Chmod(dir, 0o755); err != nil {
-		return nil, err
-	}
-	plain, err := decompress(blob)
-	if err != nil {
-		return nil, err
-	}
-	defer plain.Close()
-	ahead := newReadAhead(plain)
-	defer ahead.Close()
-	sum := diffID.Algorithm().Hash()
-	tarball := io.TeeReader(ahead, sum)
-	w := &layerWriter{root: dir, layer: &layer{DiffID: diffID.String()}, capabilities: map[string]string{}}
-	_, err = archive.Apply(ctx, dir, tarball, archive.WithFilter(w.accept), archive.WithConvertWhiteout(w.whiteout), archive.WithParents(parents))
-	if err != nil {
-		return nil, content(err)
-	}
-	if err := w.finish(); err != nil {
-		return nil, err
-	}
-	// What follows the end of the archive counts for the digest too.
-	if _, err := io.Copy(io.Discard, tarball); err != nil {
-		return nil, content(err)
-	}
-	if got := digest.NewDigest(diffID.Algorithm(), sum); got != diffID {
-		return nil, fmt.Errorf("%w: unpacked it has digest %s, the image's config says %s", ErrCorrupt, got, diffID)
-	}
-	return w.layer, nil
-}
-
-// content tells errors in the archive from those of this machine.
-func content(err error) error {
-	var sys syscall.Errno
-	if errors.As(err, &sys) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrCorrupt) {
-		return err
-	}
-	return fmt.Errorf("%w: %w", ErrCorrupt, err)
-}
-
-// packing is how a blob is compressed.
-type packing int
-
-const (
-	plainTar packing = iota
-	gzipped
-	zstandard
-)
-
-// compression tells by the first four bytes.
-func compression(head []byte) packing {
-	switch {
-	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
-		return gzipped
-	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}), // a frame
-		len(head) == 4 && head[0]&0xf0 == 0x50 && bytes.Equal(head[1:], []byte{0x2a, 0x4d, 0x18}): // one that may be skipped
-		return zstandard
-	}
-	return plainTar
-}
-
-// decompress undoes gzip or zstd; anything else passes as it is. Whoever names the media type may be wrong, the bytes are not.
-func decompress(r io.Reader) (io.ReadCloser, error) {
-	b := bufio.NewReaderSize(r, 1<<16)
-	head, err := b.Peek(4)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	switch compression(head) {
-	case gzipped:
-		z, err := gzip.NewReader(b)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
-		}
-		return z, nil
-	case zstandard:
-		z, err := zstd.NewReader(b)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
-		}
-		return z.IOReadCloser(), nil
-	}
-	return io.NopCloser(b), nil
-}
-
-// The marks of deleted files in layers; see the image specification, "whiteouts".
-const (
-	whiteoutPrefix = ".wh."
-	whiteoutOpaque = ".wh..wh..opq"
-)
-
-// layerWriter turns a layer's whiteouts into overlay's form while it is unpacked, and measures it.
-type layerWriter struct {
-	root  string
-	layer *layer
-	// deleted are paths with a whiteout. One that is a folder of this layer in the end hides the one below.
-	deleted []string
-	// capabilities are those of files so far, by path.
-	capabilities map[string]string
-}
-
-const capabilityRecord = "SCHILY.xattr.security.capability"
-
-// accept sees every entry first. Overlay's own attributes are not an image's to set: they can redirect a lookup.
-func (w *layerWriter) accept(h *tar.Header) (bool, error) {
-	for k := range h.PAXRecords {
-		name := strings.TrimPrefix(k, "SCHILY.xattr.")
-		if strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.") {
-			delete(h.PAXRecords, k)
-		}
-	}
-	if h.Typeflag == tar.TypeLink {
-		// The kernel drops a file's capabilities when the link is given its owner; many archives name them only once.
-		if c, ok := w.capabilities[filepath.Clean("/"+h.Linkname)]; ok && h.PAXRecords[capabilityRecord] == "" {
-			if h.PAXRecords == nil {
-				h.PAXRecords = map[string]string{}
-			}
-			h.PAXRecords[capabilityRecord] = c
-		}
-		return true, nil
-	}
-	if c := h.PAXRecords[capabilityRecord]; c != "" {
-		w.capabilities[filepath.Clean("/"+h.Name)] = c
-	}
-	w.layer.Inodes++
-	w.layer.Size += (h.Size + 4095) &^ 4095
-	return true, nil
-}
-
-// whiteout handles the marks; it reports whether the entry is to be written as a file.
-func (w *layerWriter) whiteout(h *tar.Header, path string) (bool, error) {
-	dir, base := filepath.Split(path)
-	dir = filepath.Clean(dir)
-	if base == whiteoutOpaque {
-		if dir == w.root {
-			w.layer.Opaque = true // overlay does not look at the top folder's mark
-			return false, nil
-		}
-		return false, setOpaque(dir)
-	}
-	if !strings.HasPrefix(base, whiteoutPrefix) {
-		return true, nil
-	}
-	name := strings.TrimPrefix(base, whiteoutPrefix)
-	if name == "" || name == "." || name == ".." || strings.HasPrefix(name, whiteoutPrefix) {
-		return false, nil // aufs' own bookkeeping, or nonsense
-	}
-	target := filepath.Join(dir, name)
-	w.deleted = append(w.deleted, target)
-	// A whiteout hides what is below, never what its own layer brings, in whichever order they come.
-	if err := unix.Mknod(target, unix.S_IFCHR, 0); err != nil && !errors.Is(err, os.ErrExist) {
-		return false, &os.PathError{Op: "mknod", Path: target, Err: err}
-	}
-	return false, nil
-}
-
-func (w *layerWriter) finish() error {
-	for _, path := range w.deleted {
-		if fi, err := os.Lstat(path); err == nil && fi.IsDir() {
-			if err := setOpaque(path); err != nil {
-				return err
+// extract unpacks a layer into a folder of its own, while it is downloaded if it is. What goes wrong then may be the download's fault: it
+// counts only if it goes wrong again with the blob that was checked.
+func (st *stack) extract(ctx context.Context, i int) (dir string, u unpack.Layer, err error) {
+	select {
+	case p := <-st.begun[i]:
+		if f, err := p.follow(ctx); err == nil {
+			dir, u, err = st.store.extract(ctx, f, st.diffs[i])
+			f.Close()
+			if err == nil || ctx.Err() != nil {
+				return dir, u, err
 			}
 		}
+	case <-st.fetched[i]:
+	case <-ctx.Done(): // the group keeps the error that ended it
+		return "", u, ctx.Err()
 	}
-	return nil
+	if err := wait(ctx, st.fetched[i]); err != nil {
+		return "", u, err
+	}
+	// Those that wait for the network wait for nobody else; of those that need a processor there are no more than help.
+	select {
+	case st.store.unpacks <- struct{}{}:
+		defer func() { <-st.store.unpacks }()
+	case <-ctx.Done():
+		return "", u, ctx.Err()
+	}
+	f, err := os.Open(st.store.blobPath(st.blobs[i].Digest.String()))
+	if err != nil {
+		return "", u, err
+	}
+	defer f.Close()
+	dir, u, err = st.store.extract(ctx, f, st.diffs[i])
+	if err != nil {
+		err = fmt.Errorf("unpack layer %s: %w", st.blobs[i].Digest, err)
+	}
+	return dir, u, err
 }
 
-func setOpaque(dir string) error {
-	if err := unix.Lsetxattr(dir, "trusted.overlay.opaque", []byte("y"), 0); err != nil {
-		return &os.PathError{Op: "setxattr trusted.overlay.opaque", Path: dir, Err: err}
+// extract unpacks a blob into a folder under tmp/, which is gone again if that fails.
+func (s *Store) extract(ctx context.Context, blob io.Reader, diffID digest.Digest) (string, unpack.Layer, error) {
+	tmp, err := os.MkdirTemp(s.path("tmp"), "layer-")
+	if err != nil {
+		return "", unpack.Layer{}, err
 	}
-	return nil
+	failpoint.Hit("image/layer/folder-made")
+	if err = os.Chmod(tmp, 0o755); err == nil {
+		var u unpack.Layer
+		if u, err = unpack.Apply(ctx, tmp, blob, diffID); err == nil {
+			return tmp, u, nil
+		}
+	}
+	return "", unpack.Layer{}, errors.Join(err, os.RemoveAll(tmp))
+}
+
+func wait(ctx context.Context, ch <-chan struct{}) error {
+	select {
+	case <-ch:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

@@ -65,6 +65,7 @@ func (s *Store) pull(ctx context.Context, ref reference.Named, auth *runtimeapi.
 	if err != nil {
 		// What arrived helps the next attempt, unless there is no room for it.
 		if errors.Is(err, syscall.ENOSPC) {
+			s.short.Store(true)
 			s.stale.Store(true)
 		}
 		return "", err

@@ -17,6 +17,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 	"k8s.io/utils/clock"
+
+	"carob.dev/carob/internal/failpoint"
 )
 
 // Config says where a Store lives and how it behaves.
@@ -57,10 +59,10 @@ type Store struct {
 	writer chan struct{}
 	// ingests is a gate, not a guard of fields: pulls and imports share it, a sweep has it alone.
 	ingests sync.RWMutex
-	// stale says that a sweep is due as soon as nobody ingests.
-	stale atomic.Bool
-	// slots bounds parallel downloads.
-	slots chan struct{}
+	// stale says that a sweep is due as soon as nobody ingests, short that it shall spare no unfinished download.
+	stale, short atomic.Bool
+	// slots bounds parallel downloads, unpacks the layers that are unpacked at once from blobs that are there.
+	slots, unpacks chan struct{}
 	// busy makes work on one blob or layer happen once.
 	busy keyed
 	// pulls are the pulls under way, shared by callers.
@@ -101,10 +103,10 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	cfg = cfg.withDefaults()
 	s := &Store{
 		cfg: cfg, dir: filepath.Clean(cfg.Dir), log: cfg.Log,
-		writer: make(chan struct{}, 1), slots: make(chan struct{}, cfg.Parallel),
+		writer: make(chan struct{}, 1), slots: make(chan struct{}, cfg.Parallel), unpacks: make(chan struct{}, runtime.NumCPU()),
 		holds: map[string]int{}, fresh: map[string]*layer{},
 	}
-	for _, d := range []string{s.dir, s.path("tmp"), s.path("trash"), s.path("layers"), s.path("blobs"), s.path("empty")} {
+	for _, d := range []string{s.dir, s.path("tmp"), s.path("partial"), s.path("trash"), s.path("layers"), s.path("blobs"), s.path("empty")} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, fmt.Errorf("open image store: %w", err)
 		}
@@ -197,9 +199,11 @@ func (s *Store) update(ctx context.Context, fn func(*state) error) error {
 	if err := fn(next); err != nil {
 		return err
 	}
+	failpoint.Hit("image/state/decided")
 	if err := next.save(s.path("state.json")); err != nil {
 		return err
 	}
+	failpoint.Hit("image/state/saved")
 	s.current.Store(next)
 	return nil
 }

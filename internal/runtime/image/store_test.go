@@ -61,7 +61,7 @@ func consistent(t testing.TB, s *Store) {
 	for _, l := range st.Layers {
 		want = append(want, "layers/"+l.Dir)
 	}
-	for _, pattern := range []string{"tmp/*", "trash/*", "layers/*", "blobs/*/*", ".state*"} {
+	for _, pattern := range []string{"tmp/*", "partial/*", "trash/*", "layers/*", "blobs/*/*", ".state*"} {
 		files, _ := filepath.Glob(s.path(pattern))
 		for _, f := range files {
 			got = append(got, strings.TrimPrefix(f, s.dir+"/"))

@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"carob.dev/carob/internal/failpoint"
 )
 
 // trySweep clears away what no image needs, unless a pull or import runs; then the last of them does.
@@ -61,7 +63,32 @@ func (s *Store) sweep() error {
 			}
 		}
 	}
-	return s.discard(gone)
+	unfinished, err := s.unfinished(st)
+	if err != nil {
+		return err
+	}
+	return s.discard(append(gone, unfinished...))
+}
+
+// unfinished lists the downloads that nobody will go on with: an image has their blob, they are old, or their room is needed.
+func (s *Store) unfinished(st *state) ([]string, error) {
+	short := s.short.Swap(false)
+	entries, err := os.ReadDir(s.path("partial"))
+	if err != nil {
+		return nil, err
+	}
+	var gone []string
+	for _, e := range entries {
+		_, had := st.Blobs[strings.Replace(e.Name(), "-", ":", 1)]
+		fi, err := e.Info()
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+		if had || short || err == nil && s.cfg.Clock.Since(fi.ModTime()) > partialAge {
+			gone = append(gone, s.path("partial", e.Name()))
+		}
+	}
+	return gone, nil
 }
 
 // discard takes files and folders out of sight at once; deleting them may take its time.
@@ -72,18 +99,21 @@ func (s *Store) discard(paths []string) error {
 			return err
 		}
 		for _, p := range paths {
+			failpoint.Hit("image/sweep/moving")
 			to := filepath.Join(bin, filepath.Base(filepath.Dir(p))+"-"+filepath.Base(p))
 			if err := os.Rename(p, to); err != nil && !errors.Is(err, os.ErrNotExist) {
 				return err
 			}
 		}
 	}
+	failpoint.Hit("image/sweep/moved")
 	bins, err := os.ReadDir(s.path("trash"))
 	if err != nil || len(bins) == 0 {
 		return err
 	}
 	s.background.Go(func() {
 		for _, b := range bins {
+			failpoint.Hit("image/sweep/deleting")
 			if err := os.RemoveAll(s.path("trash", b.Name())); err != nil {
 				s.log.Warn("cannot delete unused image content; it is tried again at the next start", "err", err)
 			}
