@@ -71,7 +71,7 @@ func New(cfg Config) (*Agent, error) {
 		puller: pull.New(cfg.Images, cfg.Recorder, cfg.Clock), handlers: probe.New(cfg.Runtime, cfg.kubernetesMinor())}
 	a.node = node.New(node.Config{Name: cfg.NodeName, Client: cfg.Client, Images: cfg.Images, Runtime: cfg.Runtime, MaxPods: cfg.MaxPods,
 		PodCIDR: cfg.PodCIDR, IPs: cfg.NodeIPs, Port: cfg.Port, Machine: machine, Root: cfg.Root, KubernetesVersion: version.KubernetesVersion,
-		Recorder: cfg.Recorder, Log: cfg.Log, Clock: cfg.Clock})
+		RuntimeVersion: cfg.RuntimeName + "://" + cfg.RuntimeVersion, Recorder: cfg.Recorder, Log: cfg.Log, Clock: cfg.Clock})
 	a.rotator = logs.NewRotator(logs.Limits{MaxSize: 10 << 20, MaxFiles: 5}, cfg.Runtime.ReopenContainerLog, cfg.Log)
 	a.pods = podInformer(cfg.Client, cfg.NodeName)
 	factory := cfg.Informers
@@ -129,6 +129,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.wg.Go(func() { a.node.Run(ctx) })
 	a.wg.Go(func() { a.rotator.Run(ctx) })
+	a.wg.Go(func() { a.watchRuntime(ctx) })
 	failed := make(chan error, 1)
 	if err := a.hear(ctx, failed); err != nil {
 		return err
@@ -161,6 +162,18 @@ func (a *Agent) Run(ctx context.Context) error {
 		return ctx.Err()
 	case err := <-failed:
 		return fmt.Errorf("agent: the runtime's events ended: %w", err)
+	}
+}
+
+// watchRuntime has the node look at its runtime whenever that goes away or comes back.
+func (a *Agent) watchRuntime(ctx context.Context) {
+	for {
+		select {
+		case <-a.cfg.RuntimeChanged:
+			a.node.Poke()
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

@@ -51,6 +51,10 @@ type Config struct {
 	Informers informers.SharedInformerFactory
 	Runtime   cri.RuntimeService
 	Images    cri.ImageManagerService
+	// RuntimeName and RuntimeVersion are those of the runtime, as the Node and container IDs tell them; carob's own when empty.
+	RuntimeName, RuntimeVersion string
+	// RuntimeChanged gets a value when the runtime goes away or comes back. Nil: it never does.
+	RuntimeChanged <-chan struct{}
 	// Streaming is exec, attach and port-forward. Nil: they are refused.
 	Streaming streaming.Runtime
 	// Root is the absolute folder for what outlives a reboot, RunDir that of this boot.
@@ -96,6 +100,9 @@ func (c *Config) check() error {
 	}
 	if c.ClusterDomain == "" {
 		c.ClusterDomain = "cluster.local"
+	}
+	if c.RuntimeName == "" {
+		c.RuntimeName, c.RuntimeVersion = "carob", version.Get().Version
 	}
 	if c.Cgroups == nil {
 		c.Cgroups = kernelCgroups{}

@@ -82,7 +82,7 @@ func newWorker(a *Agent, pod *corev1.Pod, f *podstate.Facts) *worker {
 		w.facts = podstate.New(pod, now)
 	}
 	w.facts.Complete(pod)
-	w.facts.HostIPs = a.cfg.hostIPs()
+	w.facts.HostIPs, w.facts.Runtime = a.cfg.hostIPs(), a.cfg.RuntimeName
 	w.status.init(pod)
 	return w
 }

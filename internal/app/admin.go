@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
-
 	"carob.dev/carob/internal/cli/admin"
 	"carob.dev/carob/internal/cli/check"
 	"carob.dev/carob/internal/health"
@@ -55,34 +53,30 @@ func (c *Carob) adminHandler() http.Handler {
 	mux.HandleFunc("GET /v1/images", c.serveImages)
 	mux.HandleFunc("GET /v1/images/export", func(w http.ResponseWriter, r *http.Request) {
 		ref := r.URL.Query().Get("ref")
-		if _, err := c.images.Resolve(r.Context(), ref); err != nil {
+		if err := c.pods.store.may(r.Context(), ref); err != nil {
 			fail(w, err)
 			return
 		}
-		if err := c.images.Export(r.Context(), w, ref); err != nil {
+		if err := c.pods.store.save(r.Context(), w, ref); err != nil {
 			panic(http.ErrAbortHandler) // the client must not take half an archive for a whole one
 		}
 	})
 	mux.HandleFunc("POST /v1/images/import", stream(func(r *http.Request, tell func(string)) error {
-		names, err := c.images.Import(r.Context(), r.Body, nil)
+		names, err := c.pods.store.load(r.Context(), r.Body)
 		for _, n := range names {
 			tell(n)
 		}
 		return err
 	}))
 	mux.HandleFunc("POST /v1/images/pull", stream(func(r *http.Request, tell func(string)) error {
-		img, err := c.images.Pull(r.Context(), r.URL.Query().Get("ref"), image.PullOptions{})
+		id, err := c.pods.store.pull(r.Context(), r.URL.Query().Get("ref"))
 		if err == nil {
-			tell(img.ID)
+			tell(id)
 		}
 		return err
 	}))
 	mux.HandleFunc("POST /v1/images/remove", stream(func(r *http.Request, _ func(string)) error {
-		ref := r.URL.Query().Get("ref")
-		if _, err := c.images.Resolve(r.Context(), ref); err != nil {
-			return err
-		}
-		return c.images.RemoveImage(r.Context(), &runtimeapi.ImageSpec{Image: ref})
+		return c.pods.store.remove(r.Context(), r.URL.Query().Get("ref"))
 	}))
 	return mux
 }
@@ -108,23 +102,19 @@ func (c *Carob) serveDown(w http.ResponseWriter, r *http.Request) {
 }
 
 func (c *Carob) serveImages(w http.ResponseWriter, r *http.Request) {
-	list, err := c.images.List(r.Context())
+	list, err := c.pods.store.list(r.Context())
 	if err != nil {
 		fail(w, err)
 		return
 	}
-	out := []admin.Image{}
-	for _, i := range list {
-		out = append(out, admin.Image{ID: i.ID, Tags: i.RepoTags, Digests: i.RepoDigests, SizeBytes: uint64(i.Size)})
-	}
-	answer(w, out)
+	answer(w, list)
 }
 
 func (c *Carob) status() admin.Status {
 	v := version.Get()
 	s := admin.Status{
 		Node: c.cfg.NodeName, PID: os.Getpid(), Version: v.Version, Commit: v.Commit, Root: c.cfg.Root, Server: c.serverURL(),
-		Kubeconfig: c.cfg.Kubeconfig, Started: c.stages.began, Steps: c.stages.times(), Problems: []health.Problem{},
+		Kubeconfig: c.cfg.Kubeconfig, Runtime: c.pods.String(), Started: c.stages.began, Steps: c.stages.times(), Problems: []health.Problem{},
 	}
 	select {
 	case <-c.ready:

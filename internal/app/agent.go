@@ -31,7 +31,8 @@ func (c *Carob) startAgent(context.Context) error {
 		return err
 	}
 	c.agent, err = agent.New(agent.Config{
-		NodeName: c.cfg.NodeName, Client: client, Informers: c.shared, Runtime: c.runtime, Images: c.images, Streaming: c.runtime.Streaming(),
+		NodeName: c.cfg.NodeName, Client: client, Informers: c.shared, Runtime: c.pods.runtime, Images: c.pods.images, Streaming: c.pods.streaming,
+		RuntimeName: c.pods.name, RuntimeVersion: c.pods.version, RuntimeChanged: c.pods.changed,
 		Root: c.cfg.Root, RunDir: c.cfg.RunDir(), MaxPods: c.cfg.MaxPods, PodCIDR: nodeCIDR(c.cfg), NodeIPs: c.node,
 		CgroupRoot: c.cfg.CgroupRoot(), Recorder: c.recorder("kubelet"), Log: c.opt.Log.With("part", "agent"),
 	})
@@ -50,7 +51,7 @@ func (c *Carob) startAgent(context.Context) error {
 }
 
 func (c *Carob) serveProcesses(w http.ResponseWriter, r *http.Request) {
-	sandboxes, err := sandboxes(r.Context(), c.runtime)
+	sandboxes, err := sandboxes(r.Context(), c.pods.runtime)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return

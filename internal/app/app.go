@@ -68,6 +68,8 @@ type Carob struct {
 	agent   *agent.Agent
 	kube    kubernetes.Interface
 	shared  informers.SharedInformerFactory
+	// pods is the runtime that Pods are made with: the embedded one, or another. Images, network and runtime are nil for another.
+	pods podRuntime
 	// recorder gives a component the means to write events.
 	recorder func(component string) record.EventRecorder
 
@@ -131,7 +133,11 @@ func (c *Carob) start(ctx context.Context) error {
 	var wg sync.WaitGroup
 	var nodeErr error
 	wg.Go(func() {
-		nodeErr = st.step("open images, network and runtime", func() error { return c.openRuntime(ctx) })
+		if c.cfg.RuntimeEndpoint != "" {
+			nodeErr = st.step("connect to the container runtime", func() error { return c.dialRuntime(ctx) })
+		} else {
+			nodeErr = st.step("open images, network and runtime", func() error { return c.openRuntime(ctx) })
+		}
 	})
 	apiErr := st.step("start the API server", func() error { return c.startAPI(ctx) })
 	wg.Wait()
@@ -150,8 +156,10 @@ func (c *Carob) start(ctx context.Context) error {
 	if err := st.step("start the node agent", func() error { return c.startAgent(ctx) }); err != nil {
 		return err
 	}
-	if err := c.serveCRI(); err != nil {
-		return err
+	if c.runtime != nil {
+		if err := c.serveCRI(); err != nil {
+			return err
+		}
 	}
 	return st.step("wait for the node and the service account", func() error { return c.waitUsable(ctx) })
 }

@@ -53,6 +53,7 @@ func (c *Carob) openRuntime(ctx context.Context) (err error) {
 		return err
 	}
 	c.stages.onEnd("runtime", func() error { return c.runtime.Close(context.Background()) })
+	c.pods = podRuntime{runtime: c.runtime, images: c.images, streaming: c.runtime.Streaming(), store: ownImages{c.images}}
 	return nil
 }
 

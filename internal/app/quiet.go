@@ -21,6 +21,9 @@ var routine = []string{
 	"Post-timeout activity",
 	"post-timeout activity",
 	"Server rejected event",
+	"from runtime service failed", // whoever made the call tells it
+	"from image service failed",
+	"container event",
 }
 
 func (q quiet) Enabled(ctx context.Context, l slog.Level) bool {

@@ -35,6 +35,9 @@ func runtimeCommand() *cobra.Command {
 		if err != nil {
 			return cli.Usage(err)
 		}
+		if cfg.RuntimeEndpoint != "" {
+			return cli.Usage(errors.New("--runtime-endpoint has no meaning here: this is a runtime itself"))
+		}
 		ctx, stop := signal.NotifyContext(c.Context(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 		defer stop()
 		log, hush := logger(cfg, os.Stderr)

@@ -15,6 +15,7 @@ import (
 	"carob.dev/carob/internal/network"
 	"carob.dev/carob/internal/runtime"
 	"carob.dev/carob/internal/runtime/image"
+	"carob.dev/carob/internal/runtime/remote"
 )
 
 // defaultGrace is a container's time to end, in seconds, where nothing says otherwise: Kubernetes' default.
@@ -36,12 +37,19 @@ func (c *Carob) stopPods(ctx context.Context, tell func(string)) error {
 	if err := c.stages.endFrom(c.agentFrom); err != nil {
 		c.opt.Log.Warn("the agent did not end well", "err", err)
 	}
-	return stopAll(ctx, c.runtime, tell)
+	return stopAll(ctx, c.pods.runtime, tell)
 }
 
 // StopLeftPods stops the Pods that a daemon which is gone left running.
 func StopLeftPods(ctx context.Context, cfg config.Config, tell func(string)) (err error) {
 	log, _ := logger(cfg, os.Stderr)
+	if cfg.RuntimeEndpoint != "" {
+		client, err := remote.Dial(ctx, remoteConfig(cfg, log))
+		if err != nil {
+			return err
+		}
+		return errors.Join(stopAll(ctx, client.Runtime, tell), client.Close())
+	}
 	images, err := image.Open(ctx, image.Config{Dir: cfg.Path("images"), Log: log})
 	if err != nil {
 		return err

@@ -43,6 +43,9 @@ type Config struct {
 	RegistryConfigDir string
 	// DatastoreEndpoints are the etcd servers to use instead of the embedded store; empty for the embedded one.
 	DatastoreEndpoints []string
+	// RuntimeEndpoint is the socket of another CRI runtime to use instead of the embedded one, as unix:///path; empty for the embedded one.
+	// ImageEndpoint is that of its image service, empty for the same.
+	RuntimeEndpoint, ImageEndpoint string
 	// OCIRuntimes maps a handler's name (as RuntimeClass names it) to the path of a program with the OCI runtime
 	// command line. The handler "" is the default.
 	OCIRuntimes map[string]string

@@ -69,6 +69,11 @@ func TestBadSettings(t *testing.T) {
 		{[]string{"--log-level", "loud"}, "", "--log-level"},
 		{[]string{"--oci-runtime", "crun"}, "", "HANDLER=PROGRAM"},
 		{[]string{"--root", "/"}, "", "--root"},
+		{[]string{"--runtime-endpoint", "/run/containerd/containerd.sock"}, "", "--runtime-endpoint"},
+		{[]string{"--runtime-endpoint", "unix://containerd.sock"}, "", "--runtime-endpoint"},
+		{[]string{"--runtime-endpoint", "tcp://127.0.0.1:1"}, "", "--runtime-endpoint"},
+		{[]string{"--runtime-endpoint", "unix:///a", "--image-endpoint", "b"}, "", "--image-endpoint"},
+		{[]string{"--image-endpoint", "unix:///a"}, "", "--image-endpoint"},
 		{nil, "max-pod: 3\n", `unknown setting "max-pod"`},
 		{nil, "max-pods: {a: 1}\n", "max-pods"},
 		{nil, "max-pods: 1\nmax-pods: 2\n", "max-pods"},
@@ -95,7 +100,7 @@ func TestBadSettings(t *testing.T) {
 func TestCommandsKnowTheSettingsOfTheCarobThatRanLast(t *testing.T) {
 	dir := t.TempDir()
 	ran := Default(dir)
-	ran.NodeName, ran.Kubeconfig, ran.MaxPods = "n.example.com", "/tmp/kc", 7
+	ran.NodeName, ran.Kubeconfig, ran.MaxPods, ran.RuntimeEndpoint = "n.example.com", "/tmp/kc", 7, "unix:///run/a.sock"
 	write := func(path string, data []byte) error { return os.WriteFile(path, data, 0o600) }
 	if err := ran.Remember(write); err != nil {
 		t.Fatal(err)

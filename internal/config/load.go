@@ -71,6 +71,12 @@ func settings() []setting {
 		{"datastore-endpoint", "etcd servers to use instead of the embedded store, separated by commas",
 			func(c *Config) string { return strings.Join(c.DatastoreEndpoints, ",") },
 			func(c *Config, v string) error { c.DatastoreEndpoints = list(v); return nil }},
+		{"runtime-endpoint", "socket of a CRI runtime to use instead of the embedded one, as unix:///run/containerd/containerd.sock",
+			func(c *Config) string { return c.RuntimeEndpoint },
+			func(c *Config, v string) error { c.RuntimeEndpoint = v; return nil }},
+		{"image-endpoint", "socket of that runtime's image service (default: the same)",
+			func(c *Config) string { return c.ImageEndpoint },
+			func(c *Config, v string) error { c.ImageEndpoint = v; return nil }},
 		{"oci-runtime", "handlers and their OCI runtimes, as crun=/usr/bin/crun,runc=runc; the first is the default",
 			func(c *Config) string { return formatRuntimes(c.OCIRuntimes) },
 			func(c *Config, v string) (err error) { c.OCIRuntimes, err = parseRuntimes(v); return err }},
@@ -237,6 +243,14 @@ func (c Config) Validate() error {
 	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {
 		bad("log-level", "%q is none of debug, info, warn, error", c.LogLevel)
+	}
+	for _, e := range []struct{ name, value string }{{"runtime-endpoint", c.RuntimeEndpoint}, {"image-endpoint", c.ImageEndpoint}} {
+		if path, ok := strings.CutPrefix(e.value, "unix://"); e.value != "" && (!ok || !filepath.IsAbs(path)) {
+			bad(e.name, "%q is not a socket such as unix:///run/containerd/containerd.sock", e.value)
+		}
+	}
+	if c.ImageEndpoint != "" && c.RuntimeEndpoint == "" {
+		bad("image-endpoint", "has a meaning only with --runtime-endpoint")
 	}
 	return errors.Join(errs...)
 }

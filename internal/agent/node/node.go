@@ -20,12 +20,14 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/record"
 	cri "k8s.io/cri-api/pkg/apis"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/utils/clock"
 )
 
 const (
 	statusEvery = 5 * time.Minute
 	lookEvery   = 10 * time.Second // at most, when something has called for it
+	readyEvery  = time.Second      // while the node is not ready, as before a runtime of others has its network
 )
 
 // Config is what a Node needs. All must be set but PodCIDR and Port.
@@ -42,9 +44,11 @@ type Config struct {
 	// Root is the folder that holds what Pods write.
 	Root              string
 	KubernetesVersion string
-	Recorder          record.EventRecorder
-	Log               *slog.Logger
-	Clock             clock.Clock
+	// RuntimeVersion is the runtime's name and version, as containerd://v2.4.2.
+	RuntimeVersion string
+	Recorder       record.EventRecorder
+	Log            *slog.Logger
+	Clock          clock.Clock
 }
 
 // Node is this node's object in the API. What it last wrote belongs to Run's goroutine.
@@ -53,6 +57,8 @@ type Node struct {
 	up   chan struct{}
 	poke chan struct{}
 	sent *corev1.NodeStatus
+	// images are those that were listed last.
+	images []*runtimeapi.Image
 }
 
 // New returns a Node that does nothing before Run.
@@ -80,7 +86,7 @@ func (n *Node) Poke() {
 }
 
 func (n *Node) facts() facts {
-	return facts{machine: n.cfg.Machine, maxPods: n.cfg.MaxPods, ips: n.cfg.IPs, port: n.cfg.Port, kubernetesVersion: n.cfg.KubernetesVersion}
+	return facts{machine: n.cfg.Machine, maxPods: n.cfg.MaxPods, ips: n.cfg.IPs, port: n.cfg.Port, kubernetesVersion: n.cfg.KubernetesVersion, runtimeVersion: n.cfg.RuntimeVersion}
 }
 
 // Run registers the node once it is Up and keeps it current until ctx ends.
@@ -113,14 +119,18 @@ func (n *Node) Run(ctx context.Context) {
 	defer func() { <-done }()
 	next := n.cfg.Clock.Now().Add(statusEvery)
 	for {
-		timer := n.cfg.Clock.NewTimer(max(next.Sub(n.cfg.Clock.Now()), 0))
+		wait, pause := max(next.Sub(n.cfg.Clock.Now()), 0), lookEvery
+		if !isReady(n.sent) {
+			wait, pause = min(wait, readyEvery), readyEvery
+		}
+		timer := n.cfg.Clock.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
 			return
 		case <-n.poke:
 			timer.Stop()
-			if !n.sleep(ctx, lookEvery) {
+			if !n.sleep(ctx, pause) {
 				return
 			}
 		case <-timer.C():
@@ -149,14 +159,15 @@ func (n *Node) sleep(ctx context.Context, d time.Duration) bool {
 // look reads what may change.
 func (n *Node) look(ctx context.Context) facts {
 	f := n.facts()
-	var err error
-	if f.images, err = n.cfg.Images.ListImages(ctx, nil); err != nil {
-		n.cfg.Log.Warn("list images", "error", err)
-	}
 	st, err := n.cfg.Runtime.Status(ctx, false)
 	if err != nil {
 		f.notReady = "container runtime is down: " + err.Error()
+	} else if list, err := n.cfg.Images.ListImages(ctx, nil); err != nil {
+		n.cfg.Log.Warn("list images", "error", err)
+	} else {
+		n.images = list
 	}
+	f.images = n.images
 	f.handlers, f.features = st.GetRuntimeHandlers(), st.GetFeatures()
 	for _, c := range st.GetStatus().GetConditions() {
 		if !c.GetStatus() {

@@ -10,8 +10,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
-
-	"carob.dev/carob/internal/version"
 )
 
 // maxImages is how many images a Node tells, the largest first.
@@ -27,6 +25,7 @@ type facts struct {
 	ips               []netip.Addr
 	port              uint16
 	kubernetesVersion string
+	runtimeVersion    string
 	images            []*runtimeapi.Image
 	// handlers and features are what the runtime can do.
 	handlers []*runtimeapi.RuntimeHandler
@@ -71,7 +70,7 @@ func status(f facts, old *corev1.NodeStatus, now time.Time) corev1.NodeStatus {
 	s.DaemonEndpoints.KubeletEndpoint.Port = int32(f.port)
 	swap := f.machine.Swap
 	s.NodeInfo = corev1.NodeSystemInfo{MachineID: f.machine.MachineID, SystemUUID: f.machine.SystemUUID, BootID: f.machine.BootID, KernelVersion: f.machine.Kernel,
-		OSImage: f.machine.OS, ContainerRuntimeVersion: "carob://" + version.Get().Version, KubeletVersion: f.kubernetesVersion, OperatingSystem: "linux",
+		OSImage: f.machine.OS, ContainerRuntimeVersion: f.runtimeVersion, KubeletVersion: f.kubernetesVersion, OperatingSystem: "linux",
 		Architecture: f.machine.Arch, Swap: &corev1.NodeSwapStatus{Capacity: &swap}}
 	s.Images = imageList(f.images)
 	s.RuntimeHandlers, s.Features = runtimeHandlers(f.handlers), runtimeFeatures(f.features)

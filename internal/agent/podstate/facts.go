@@ -50,6 +50,8 @@ type Facts struct {
 	// Trouble is why the last such action failed.
 	Trouble *Trouble `json:"-"`
 	HostIPs []string `json:"-"`
+	// Runtime is the name of the runtime that the IDs are of; empty for carob's own.
+	Runtime string `json:"-"`
 }
 
 // Discarded is something to remove.

@@ -129,11 +129,19 @@ func QOS(pod *corev1.Pod) corev1.PodQOSClass {
 	return corev1.PodQOSBurstable
 }
 
-// Scheme is what container IDs in the API begin with.
-const Scheme = "carob://"
+// scheme is what container IDs in the API begin with.
+const scheme = "://"
+
+// shown is a container's ID as the API has it.
+func (f *Facts) shown(id string) string {
+	if f.Runtime == "" {
+		return "carob" + scheme + id
+	}
+	return f.Runtime + scheme + id
+}
 
 func trimScheme(id string) string {
-	if _, after, ok := strings.Cut(id, "://"); ok {
+	if _, after, ok := strings.Cut(id, scheme); ok {
 		return after
 	}
 	return id

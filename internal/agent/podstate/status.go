@@ -79,12 +79,12 @@ func (b *builder) container(spec Spec, c *Container) corev1.ContainerStatus {
 		cs.Image = c.Image
 	}
 	if c.ID != "" {
-		cs.ContainerID = Scheme + c.ID
+		cs.ContainerID = b.f.shown(c.ID)
 	}
 	if c.Last != nil {
-		cs.LastTerminationState.Terminated = terminated(c.Last)
+		cs.LastTerminationState.Terminated = b.terminated(c.Last)
 		if cs.ContainerID == "" {
-			cs.ContainerID = Scheme + c.Last.ID
+			cs.ContainerID = b.f.shown(c.Last.ID)
 		}
 	}
 	isStarted, isReady := started(spec, c), ready(spec, c)
@@ -101,9 +101,9 @@ func (b *builder) container(spec Spec, c *Container) corev1.ContainerStatus {
 	case c.State == Exited && b.waits(spec, c):
 		cs.State.Waiting = &corev1.ContainerStateWaiting{Reason: crashLoop, Message: fmt.Sprintf("back-off %s restarting failed container=%s pod=%s_%s(%s)",
 			c.backoff(), spec.Name, b.pod.Name, b.pod.Namespace, b.pod.UID)}
-		cs.LastTerminationState.Terminated = terminated(c.Exit)
+		cs.LastTerminationState.Terminated = b.terminated(c.Exit)
 	case c.State == Exited:
-		cs.State.Terminated = terminated(c.Exit)
+		cs.State.Terminated = b.terminated(c.Exit)
 	case b.over && spec.Kind == App && b.f.Initialized:
 		cs.State.Terminated = &corev1.ContainerStateTerminated{ExitCode: 137, Reason: "ContainerStatusUnknown",
 			Message: "The container could not be located when the pod was terminated"}
@@ -155,7 +155,7 @@ func (b *builder) resources(spec Spec, c *Container, cs *corev1.ContainerStatus)
 	cs.Resources.Claims = nil
 }
 
-func terminated(e *Exit) *corev1.ContainerStateTerminated {
+func (b *builder) terminated(e *Exit) *corev1.ContainerStateTerminated {
 	t := &corev1.ContainerStateTerminated{ExitCode: e.Code, Reason: e.Reason, Message: e.Message}
 	if !e.StartedAt.IsZero() {
 		t.StartedAt = metav1.NewTime(e.StartedAt.Truncate(time.Second))
@@ -164,7 +164,7 @@ func terminated(e *Exit) *corev1.ContainerStateTerminated {
 		t.FinishedAt = metav1.NewTime(e.FinishedAt.Truncate(time.Second))
 	}
 	if e.ID != "" {
-		t.ContainerID = Scheme + e.ID
+		t.ContainerID = b.f.shown(e.ID)
 	}
 	return t
 }

@@ -26,17 +26,19 @@ func SocketPath(c config.Config) string { return filepath.Join(c.RunDir(), "admi
 
 // Status is what a running Carob tells of itself.
 type Status struct {
-	Node       string           `json:"node"`
-	PID        int              `json:"pid"`
-	Version    string           `json:"version"`
-	Commit     string           `json:"commit"`
-	Root       string           `json:"root"`
-	Server     string           `json:"server"`
-	Kubeconfig string           `json:"kubeconfig"`
-	Ready      bool             `json:"ready"`
-	Started    time.Time        `json:"started"`
-	Steps      []Step           `json:"steps,omitempty"`
-	Problems   []health.Problem `json:"problems"`
+	Node       string `json:"node"`
+	PID        int    `json:"pid"`
+	Version    string `json:"version"`
+	Commit     string `json:"commit"`
+	Root       string `json:"root"`
+	Server     string `json:"server"`
+	Kubeconfig string `json:"kubeconfig"`
+	// Runtime is what Pods are made with: name, version, and the socket of one that is not Carob's own.
+	Runtime  string           `json:"runtime"`
+	Ready    bool             `json:"ready"`
+	Started  time.Time        `json:"started"`
+	Steps    []Step           `json:"steps,omitempty"`
+	Problems []health.Problem `json:"problems"`
 }
 
 // Step is one step of the start, with the time it took.

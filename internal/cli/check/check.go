@@ -1,6 +1,6 @@
 // Package check finds what is wrong with a host before it bites: each finding is a coded problem with its fix.
 //
-// Gather reads the facts, Decide judges them and is a pure function. It may import sys and network.
+// Gather reads the facts, Decide judges them and is a pure function. It may import sys, network and runtime/remote.
 package check
 
 import (
@@ -39,6 +39,8 @@ type Facts struct {
 	Addresses []netip.Prefix
 	// Firewall are problems that the network found.
 	Firewall []health.Problem
+	// Endpoint is what connecting to the runtime at --runtime-endpoint ended with. With one, nothing is told of what only Carob's own needs.
+	Endpoint error
 }
 
 // Cgroups are the facts about control groups.
@@ -81,6 +83,7 @@ func Decide(c config.Config, f Facts) []health.Problem {
 		return l // all else fails for that reason
 	}
 	l.runtimes(f)
+	l.endpoint(f.Endpoint)
 	l.cgroups(f.Cgroups)
 	l.kernel(f)
 	l.ports(c, f)
@@ -116,6 +119,14 @@ func (l *list) runtimes(f Facts) {
 			l.add(health.Error, "NoOCIRuntime", "the OCI runtime "+program+" cannot be used", err.Error(),
 				"apt-get install "+filepath.Base(program)+", or name another with --oci-runtime")
 		}
+	}
+}
+
+func (l *list) endpoint(err error) {
+	if p, ok := health.As(err); ok {
+		*l = append(*l, *p)
+	} else if err != nil {
+		l.add(health.Error, "NoCRI", "the container runtime cannot be used", err.Error(), "look at its log")
 	}
 }
 

@@ -57,6 +57,10 @@ func TestDecide(t *testing.T) {
 			"error NoOCIRuntime: apt-get install crun, or name another with --oci-runtime"}},
 		"crun by path": {func(f *Facts) { f.Runtimes = map[string]error{"/opt/crun": syscall.ENOENT} }, []string{
 			"error NoOCIRuntime: apt-get install crun, or name another with --oci-runtime"}},
+		"no container runtime": {func(f *Facts) {
+			f.Endpoint = fmt.Errorf("x: %w", &health.Problem{Code: "NoRuntime", Severity: health.Error, What: "nobody answers", Why: "there is no socket", Fix: "start it"})
+		}, []string{"error NoRuntime: start it"}},
+		"a container runtime with a problem of its own": {func(f *Facts) { f.Endpoint = errors.New("disk full") }, []string{"error NoCRI: look at its log"}},
 		"no cgroups": {func(f *Facts) { f.Cgroups = Cgroups{Err: errors.New("none is mounted")} }, []string{
 			"error NoCgroups: mount -t cgroup2 none /sys/fs/cgroup"}},
 		"cgroups read-only": {func(f *Facts) { f.Cgroups.Err = syscall.EROFS }, []string{

@@ -20,6 +20,7 @@ import (
 	"carob.dev/carob/internal/health"
 	"carob.dev/carob/internal/network"
 	"carob.dev/carob/internal/network/nft"
+	"carob.dev/carob/internal/runtime/remote"
 	"carob.dev/carob/internal/sys"
 )
 
@@ -35,10 +36,19 @@ func Gather(c config.Config, running bool) Facts {
 	if unix.Uname(&uts) == nil {
 		f.Kernel = unix.ByteSliceToString(uts.Release[:])
 	}
-	for _, program := range c.OCIRuntimes {
-		f.Runtimes[program] = runs(ctx, program)
+	if c.RuntimeEndpoint != "" {
+		f.Endpoint = connects(ctx, c)
+		f.Root.Type, f.Root.NoExec = "", false // containers have their files elsewhere
+	} else {
+		usual := config.Default(c.Root).OCIRuntimes
+		for handler, program := range c.OCIRuntimes {
+			if handler != "" && program == usual[handler] && program != c.OCIRuntimes[""] {
+				continue // nobody asked for it
+			}
+			f.Runtimes[program] = runs(ctx, program)
+		}
 	}
-	if f.UID == 0 && len(f.MissingCaps) == 0 {
+	if f.UID == 0 && len(f.MissingCaps) == 0 && c.RuntimeEndpoint == "" {
 		f.Overlay = tryOverlay()
 		f.Veth = sys.InNewNetwork(tryVeth)
 		f.NFT = sys.InNewNetwork(func() error { return tryNFT(c) })
@@ -76,6 +86,16 @@ func missingCaps() []string {
 	}
 	slices.Sort(missing)
 	return missing
+}
+
+// connects tries the runtime that is used instead of Carob's own.
+func connects(ctx context.Context, c config.Config) error {
+	client, err := remote.Dial(ctx, remote.Config{Endpoint: c.RuntimeEndpoint, ImageEndpoint: c.ImageEndpoint, Owner: c.CgroupRoot(),
+		Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	return client.Close()
 }
 
 func runs(ctx context.Context, program string) error {

@@ -1,7 +1,7 @@
 // Package remove takes a Carob off a machine: whatever it left, also when its daemon was killed. It finds things by the names that all of
 // them derive from the root, and needs no state to be intact.
 //
-// It may import sys and network.
+// It may import sys, network and runtime/remote.
 package remove
 
 import (
@@ -21,6 +21,7 @@ import (
 	"carob.dev/carob/internal/config"
 	"carob.dev/carob/internal/health"
 	"carob.dev/carob/internal/network"
+	"carob.dev/carob/internal/runtime/remote"
 	"carob.dev/carob/internal/sys"
 )
 
@@ -28,6 +29,9 @@ import (
 // daemon must have ended.
 func All(ctx context.Context, cfg config.Config) error {
 	if err := ours(cfg); err != nil {
+		return err
+	}
+	if err := removeElsewhere(ctx, cfg); err != nil {
 		return err
 	}
 	group := "/" + cfg.CgroupRoot()
@@ -52,6 +56,22 @@ func All(ctx context.Context, cfg config.Config) error {
 		os.Remove(filepath.Dir(cfg.Kubeconfig)) // only if nothing else is there
 	}
 	return errors.Join(os.RemoveAll(cfg.RunDir()), os.RemoveAll(cfg.Root))
+}
+
+// removeElsewhere removes the Pods from the runtime that was used instead of Carob's own.
+func removeElsewhere(ctx context.Context, cfg config.Config) error {
+	if cfg.RuntimeEndpoint == "" {
+		return nil
+	}
+	client, err := remote.Dial(ctx, remote.Config{Endpoint: cfg.RuntimeEndpoint, ImageEndpoint: cfg.ImageEndpoint, Owner: cfg.CgroupRoot(),
+		Log: slog.New(slog.DiscardHandler)})
+	if p, ok := health.As(err); ok {
+		p.Fix += "; or leave its Pods to it: CAROB_RUNTIME_ENDPOINT= carob uninstall --root " + cfg.Root
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(client.Runtime.RemoveAll(ctx), client.Close())
 }
 
 // ours refuses to remove a folder that holds something but no Carob, as after a slip in --root.

@@ -120,6 +120,25 @@ func (r *Runtime) containers(ctx context.Context, sandboxID string) ([]*runtimea
 	return all, nil
 }
 
+// RemoveAll removes all of this Carob's sandboxes with what is in them.
+func (r *Runtime) RemoveAll(ctx context.Context) error {
+	list, err := r.ListPodSandbox(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("list the sandboxes: %w", err)
+	}
+	var errs []error
+	for _, sb := range list {
+		err := r.StopPodSandbox(ctx, sb.GetId())
+		if err == nil {
+			err = r.RemovePodSandbox(ctx, sb.GetId())
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("remove sandbox %s: %w", sb.GetId(), err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // ExecSync runs a command. One that takes too long fails with DeadlineExceeded, as the CRI has it.
 func (r *Runtime) ExecSync(ctx context.Context, id string, cmd []string, timeout time.Duration) (stdout, stderr []byte, err error) {
 	stdout, stderr, err = r.RuntimeService.ExecSync(ctx, id, cmd, timeout)

@@ -1,0 +1,169 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+
+	cri "k8s.io/cri-api/pkg/apis"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/cri-streaming/pkg/streaming"
+
+	"carob.dev/carob/internal/cli/admin"
+	"carob.dev/carob/internal/config"
+	"carob.dev/carob/internal/health"
+	"carob.dev/carob/internal/runtime/image"
+	"carob.dev/carob/internal/runtime/remote"
+	"carob.dev/carob/internal/version"
+)
+
+// podRuntime is what Pods are made with.
+type podRuntime struct {
+	runtime   cri.RuntimeService
+	images    cri.ImageManagerService
+	streaming streaming.Runtime
+	store     imageStore
+	// name and version are those of a runtime that is not the embedded one; changed gets a value when it goes away or comes back.
+	name, version, endpoint string
+	changed                 <-chan struct{}
+}
+
+// String names the runtime for people.
+func (p podRuntime) String() string {
+	if p.name == "" {
+		return "carob " + version.Get().Version
+	}
+	return p.name + " " + p.version + " at " + p.endpoint
+}
+
+// imageStore is what `carob image` asks for.
+type imageStore interface {
+	list(ctx context.Context) ([]admin.Image, error)
+	// pull returns the image's ID.
+	pull(ctx context.Context, ref string) (string, error)
+	remove(ctx context.Context, ref string) error
+	// load reads an archive and returns the names it brought; save writes one of an image for which may has returned no error.
+	load(ctx context.Context, r io.Reader) ([]string, error)
+	may(ctx context.Context, ref string) error
+	save(ctx context.Context, w io.Writer, ref string) error
+}
+
+// ownImages is the embedded store.
+type ownImages struct{ *image.Store }
+
+func (s ownImages) list(ctx context.Context) ([]admin.Image, error) {
+	list, err := s.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := []admin.Image{}
+	for _, i := range list {
+		out = append(out, admin.Image{ID: i.ID, Tags: i.RepoTags, Digests: i.RepoDigests, SizeBytes: uint64(i.Size)})
+	}
+	return out, nil
+}
+
+func (s ownImages) pull(ctx context.Context, ref string) (string, error) {
+	img, err := s.Pull(ctx, ref, image.PullOptions{})
+	if err != nil {
+		return "", err
+	}
+	return img.ID, nil
+}
+
+func (s ownImages) remove(ctx context.Context, ref string) error {
+	if err := s.may(ctx, ref); err != nil {
+		return err
+	}
+	return s.RemoveImage(ctx, &runtimeapi.ImageSpec{Image: ref})
+}
+
+func (s ownImages) load(ctx context.Context, r io.Reader) ([]string, error) {
+	return s.Import(ctx, r, nil)
+}
+
+func (s ownImages) may(ctx context.Context, ref string) error {
+	_, err := s.Resolve(ctx, ref)
+	return err
+}
+
+func (s ownImages) save(ctx context.Context, w io.Writer, ref string) error {
+	return s.Export(ctx, w, ref)
+}
+
+// theirImages is the store of another runtime, as far as the CRI reaches.
+type theirImages struct {
+	cri     cri.ImageManagerService
+	runtime string
+}
+
+func (s theirImages) list(ctx context.Context) ([]admin.Image, error) {
+	list, err := s.cri.ListImages(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	out := []admin.Image{}
+	for _, i := range list {
+		out = append(out, admin.Image{ID: i.GetId(), Tags: i.GetRepoTags(), Digests: i.GetRepoDigests(), SizeBytes: i.GetSize()})
+	}
+	return out, nil
+}
+
+func (s theirImages) pull(ctx context.Context, ref string) (string, error) {
+	return s.cri.PullImage(ctx, &runtimeapi.ImageSpec{Image: ref}, nil, nil)
+}
+
+func (s theirImages) remove(ctx context.Context, ref string) error {
+	resp, err := s.cri.ImageStatus(ctx, &runtimeapi.ImageSpec{Image: ref}, false)
+	if err != nil {
+		return err
+	}
+	if resp.GetImage() == nil {
+		return fmt.Errorf("%s has no image %s: %w", s.runtime, ref, image.ErrNotFound)
+	}
+	return s.cri.RemoveImage(ctx, &runtimeapi.ImageSpec{Image: ref})
+}
+
+func (s theirImages) load(context.Context, io.Reader) ([]string, error) {
+	return nil, s.elsewhere("import", map[string]string{"containerd": "ctr --namespace k8s.io images import FILE",
+		"cri-o": "skopeo copy docker-archive:FILE containers-storage:NAME", "carob": "carob image import FILE, with the --root of that carob"})
+}
+
+func (s theirImages) may(context.Context, string) error {
+	return s.elsewhere("export", map[string]string{"containerd": "ctr --namespace k8s.io images export FILE NAME",
+		"cri-o": "skopeo copy containers-storage:NAME docker-archive:FILE", "carob": "carob image export NAME, with the --root of that carob"})
+}
+
+func (s theirImages) save(ctx context.Context, _ io.Writer, ref string) error { return s.may(ctx, ref) }
+
+// elsewhere names the runtime's own tool for what the CRI has no words for.
+func (s theirImages) elsewhere(verb string, tools map[string]string) error {
+	p := &health.Problem{Code: "ImagesElsewhere", Severity: health.Error, What: "images cannot be " + verb + "ed here",
+		Why: "they are " + s.runtime + "'s (--runtime-endpoint), and the CRI has no call to " + verb + " them", Fix: "use the tool of " + s.runtime + " for its images"}
+	if tool, ok := tools[s.runtime]; ok {
+		p.Fix = tool
+	}
+	return p
+}
+
+func remoteConfig(cfg config.Config, log *slog.Logger) remote.Config {
+	return remote.Config{Endpoint: cfg.RuntimeEndpoint, ImageEndpoint: cfg.ImageEndpoint, Owner: cfg.CgroupRoot(), Log: log.With("part", "runtime")}
+}
+
+// dialRuntime connects to the runtime that is used instead of the embedded one, and tells it the node's range of Pod addresses.
+func (c *Carob) dialRuntime(ctx context.Context) error {
+	client, err := remote.Dial(ctx, remoteConfig(c.cfg, c.opt.Log))
+	if err != nil {
+		return err
+	}
+	c.stages.onEnd("connection to the runtime", client.Close)
+	r := client.Runtime
+	c.pods = podRuntime{runtime: r, images: client.Images, streaming: r.Streaming(), store: theirImages{client.Images, client.Name},
+		name: client.Name, version: client.Version, endpoint: c.cfg.RuntimeEndpoint, changed: r.Changed()}
+	if err := r.UpdateRuntimeConfig(ctx, &runtimeapi.RuntimeConfig{NetworkConfig: &runtimeapi.NetworkConfig{PodCidr: nodeCIDR(c.cfg).String()}}); err != nil {
+		return fmt.Errorf("tell %s the range of Pod addresses: %w", client.Name, err)
+	}
+	c.stages.run("events of the runtime", r.Run)
+	return nil
+}
