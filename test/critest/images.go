@@ -7,8 +7,10 @@ import (
 	"io"
 	"maps"
 	"os"
+	"os/exec"
 	"runtime"
 	"slices"
+	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -55,7 +57,18 @@ func publish(r *serve.Registry, shell, nnp string) error {
 		}
 		programs[name] = string(raw)
 	}
-	e2eBusybox, err := with(debian, file{path: "usr/bin/sh", mode: 0o755, data: programs["shell"]})
+	applets, err := exec.Command(shell, "--list").Output()
+	if err != nil {
+		return fmt.Errorf("%s --list: %w", shell, err)
+	}
+	tools := []file{{path: "usr/bin/busybox", mode: 0o755, data: programs["shell"]}}
+	for _, a := range strings.Fields(string(applets)) {
+		if a == "busybox" {
+			continue
+		}
+		tools = append(tools, file{path: "usr/bin/" + a, mode: 0o755, link: "usr/bin/busybox"})
+	}
+	e2eBusybox, err := with(debian, tools...) // with Debian's ipcs and pgrep, which its busybox lacks
 	if err != nil {
 		return err
 	}
@@ -79,8 +92,8 @@ func publish(r *serve.Registry, shell, nnp string) error {
 		return err
 	}
 	grouped, err := with(busybox,
-		file{"etc/passwd", 0o644, "root:x:0:0:root:/root:/bin/sh\ndefault-user:x:1000:1000::/home/default-user:/bin/sh\n"},
-		file{"etc/group", 0o644, "root:x:0:\ndefault-user:x:1000:\ngroup-defined-in-image:x:50000:default-user\n"})
+		file{path: "etc/passwd", mode: 0o644, data: "root:x:0:0:root:/root:/bin/sh\ndefault-user:x:1000:1000::/home/default-user:/bin/sh\n"},
+		file{path: "etc/group", mode: 0o644, data: "root:x:0:\ndefault-user:x:1000:\ngroup-defined-in-image:x:50000:default-user\n"})
 	if err != nil {
 		return err
 	}
@@ -103,7 +116,7 @@ func publish(r *serve.Registry, shell, nnp string) error {
 	// Each of these is an image of its own, by a file of another name; the tags 1, 2 and 3 are one.
 	for _, n := range []string{"test-image-latest:latest", "test-image-digest:latest", "test-image-tag:test", "test-image-tag:all", "test-image-1:latest",
 		"test-image-2:latest", "test-image-3:latest", "test-image-tags:1", "pause:3.9"} {
-		if all[staging+n], err = with(busybox, file{"TEST_" + n, 0o644, "test\n"}); err != nil {
+		if all[staging+n], err = with(busybox, file{path: "TEST_" + n, mode: 0o644, data: "test\n"}); err != nil {
 			return err
 		}
 	}
@@ -135,10 +148,12 @@ func as(img v1.Image, cfg v1.Config) (v1.Image, error) {
 	return mutate.Config(img, cfg)
 }
 
+// file is to be a file with this content, or another name of a file.
 type file struct {
 	path string
 	mode int64
 	data string
+	link string
 }
 
 // with adds a layer of files.
@@ -146,7 +161,11 @@ func with(img v1.Image, files ...file) (v1.Image, error) {
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
 	for _, f := range files {
-		if err := w.WriteHeader(&tar.Header{Name: f.path, Mode: f.mode, Size: int64(len(f.data))}); err != nil {
+		h := &tar.Header{Name: f.path, Mode: f.mode, Size: int64(len(f.data)), Linkname: f.link}
+		if f.link != "" {
+			h.Typeflag = tar.TypeLink
+		}
+		if err := w.WriteHeader(h); err != nil {
 			return nil, err
 		}
 		if _, err := io.WriteString(w, f.data); err != nil {

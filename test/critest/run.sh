@@ -15,15 +15,17 @@ while [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; do runtimes+=("$1"); shift; done
 (cd test/critest/tools && go build -trimpath -o "$root/build/crictl" sigs.k8s.io/cri-tools/cmd/crictl &&
   go test -trimpath -c -o "$root/build/critest" sigs.k8s.io/cri-tools/cmd/critest)
 go build -trimpath -o build/critest-run ./test/critest
-go build -trimpath -ldflags '-s -w' -o build/critest-nnp ./test/critest/nnp
-if [ ! -e build/critest-shell ]; then
+go build -trimpath -ldflags '-s -w' -o build/critest-tools/nnp ./test/critest/nnp
+mkdir -p build/critest-tools
+if [ ! -e build/critest-tools/busybox ]; then
   tmp=$(mktemp -d)
   (cd "$tmp" && apt-get -qq -o APT::Sandbox::User=root download busybox && dpkg-deb --fsys-tarfile busybox_*.deb | tar -x ./bin/busybox)
-  cp "$tmp/bin/busybox" build/critest-shell
+  cp "$tmp/bin/busybox" build/critest-tools/busybox
   rm -rf "$tmp"
 fi
 
 dir=$(mktemp -d /tmp/carob-critest.XXXXXX)
+chmod 711 "$dir" # users of a namespace of their own must find their way
 unshare --net --mount --propagation slave sh -c \
   'mount --make-rshared / && ip link set lo up && ip addr add 192.0.2.10/32 dev lo && touch "$1/up" && exec sleep infinity' sh "$dir" &
 holder=$!
