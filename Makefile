@@ -72,6 +72,10 @@ vm: build test-images ## a Carob on a machine with cgroup v2 alone, in qemu, wit
 bench: build test-images ## speed and weight beside the kernel floor, with their budgets
 	./test/bench/run.sh
 
+.PHONY: density
+density: build test-images ## 500 Pods on one node: created, listed, deleted; time and memory (root)
+	ONLY=density ./test/bench/run.sh
+
 .PHONY: generate
 generate: ## make the generated code anew
 	go generate ./...

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"carob.dev/carob/internal/failpoint"
 	"carob.dev/carob/internal/network/ipam"
 )
 
@@ -59,6 +60,7 @@ func (n *Network) attach(ctx context.Context, req Request) (Result, error) {
 		n.unclaim(req.SandboxID)
 		return Result{}, err
 	}
+	failpoint.Hit("network/attach/leased")
 	if err := n.link(req, lease, ports); err != nil {
 		return Result{}, errors.Join(err, n.undo(req.SandboxID, ports))
 	}
@@ -81,12 +83,14 @@ func (n *Network) link(req Request, lease ipam.Lease, ports []HostPort) error {
 	if err := connect(n.node, req.NetNS, v); err != nil {
 		return err
 	}
+	failpoint.Hit("network/attach/connected")
 	if len(ports) == 0 {
 		return nil
 	}
 	if err := allowLoopback(name); err != nil {
 		return err
 	}
+	failpoint.Hit("network/attach/loopback-allowed")
 	return n.refreshPorts(ports)
 }
 
@@ -137,6 +141,7 @@ func (n *Network) leave(lease ipam.Lease) error {
 			return err
 		}
 	}
+	failpoint.Hit("network/detach/ports-closed")
 	there, err := n.hasLink(name)
 	if err != nil {
 		return err
@@ -156,6 +161,7 @@ func (n *Network) free(sandboxID string) error {
 	if err := n.ledger.Release(sandboxID); err != nil {
 		return err
 	}
+	failpoint.Hit("network/detach/released")
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	delete(n.leaving, sandboxID)

@@ -14,6 +14,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"carob.dev/carob/internal/failpoint"
 )
 
 // podLink is the name of a Pod's own end of its veth.
@@ -84,9 +86,11 @@ func connect(node *netlink.Handle, pod *os.File, v veth) (err error) {
 			err = errors.Join(err, removeLink(node, v.name))
 		}
 	}()
+	failpoint.Hit("network/link/added")
 	if err := configurePod(pod, v); err != nil {
 		return err
 	}
+	failpoint.Hit("network/link/configured")
 	for i, addr := range v.addrs {
 		neigh := &netlink.Neigh{LinkIndex: link.Index, Family: family(addr), State: netlink.NUD_PERMANENT, IP: addr.AsSlice(), HardwareAddr: link.PeerHardwareAddr}
 		if err := node.NeighSet(neigh); err != nil {

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"carob.dev/carob/internal/failpoint"
 	"carob.dev/carob/internal/runtime/image"
 	"carob.dev/carob/internal/runtime/oci"
 	"carob.dev/carob/internal/sys"
@@ -93,6 +94,7 @@ func (r *Runtime) makeContainer(c *container, img *image.Image) error {
 		if err := os.Mkdir(d, 0o711); err != nil {
 			return err
 		}
+		failpoint.Hit("runtime/container/folder")
 	}
 	if err := os.Chmod(filepath.Join(dir, "upper"), 0o755); err != nil {
 		return err
@@ -100,10 +102,12 @@ func (r *Runtime) makeContainer(c *container, img *image.Image) error {
 	if err := r.saveContainer(c.rec); err != nil {
 		return err
 	}
+	failpoint.Hit("runtime/container/recorded")
 	rootfs := filepath.Join(dir, "rootfs")
 	if err := r.mountRoot(c, img, rootfs); err != nil {
 		return err
 	}
+	failpoint.Hit("runtime/container/mounted")
 	if err := makeMountSources(c.rec.Config); err != nil {
 		return err
 	}
@@ -125,6 +129,7 @@ func (r *Runtime) makeContainer(c *container, img *image.Image) error {
 	if err := r.writeBundle(c.rec.ID, spec); err != nil {
 		return err
 	}
+	failpoint.Hit("runtime/container/bundled")
 	if c.rec.LogPath != "" {
 		if err := os.MkdirAll(filepath.Dir(c.rec.LogPath), 0o755); err != nil {
 			return err
@@ -134,6 +139,7 @@ func (r *Runtime) makeContainer(c *container, img *image.Image) error {
 	if err := r.saveContainer(c.rec); err != nil {
 		return err
 	}
+	failpoint.Hit("runtime/container/made")
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.enlist(c)

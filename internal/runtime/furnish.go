@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"carob.dev/carob/internal/failpoint"
 	"carob.dev/carob/internal/network"
 	"carob.dev/carob/internal/runtime/oci"
 	"carob.dev/carob/internal/sys"
@@ -118,6 +119,7 @@ func (r *Runtime) writeSandboxFiles(rec *sandboxRecord) error {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
 			return err
 		}
+		failpoint.Hit("runtime/sandbox/file")
 	}
 	return nil
 }
@@ -131,6 +133,7 @@ func (r *Runtime) mountShm(id string) error {
 	if err != nil {
 		return err
 	}
+	failpoint.Hit("runtime/sandbox/shm-folder")
 	return sys.MountTmpfs(r.cfg.shmDir(id), shmSize, 0o1777)
 }
 

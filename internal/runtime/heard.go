@@ -5,6 +5,7 @@ import (
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"carob.dev/carob/internal/failpoint"
 	"carob.dev/carob/internal/runtime/shim/wire"
 	"carob.dev/carob/internal/sys"
 )
@@ -49,10 +50,12 @@ func (r *Runtime) containerIs(c *container, f wire.Frame) {
 	rec := c.rec
 	r.mu.Unlock()
 	if began || ended {
+		failpoint.Hit("runtime/container/heard")
 		if err := r.keepContainer(c); err != nil {
 			r.cfg.Log.Error("keep the state of a container", "container", rec.ID, "error", err)
 		}
 	}
+	failpoint.Hit("runtime/container/kept")
 	if began {
 		r.tell(runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT, rec.ID, c.sb)
 	}

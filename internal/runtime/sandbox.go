@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"carob.dev/carob/internal/failpoint"
 	"carob.dev/carob/internal/runtime/shim"
 	"carob.dev/carob/internal/runtime/shim/wire"
 	"carob.dev/carob/internal/sys"
@@ -146,12 +147,14 @@ func (r *Runtime) makeSandbox(ctx context.Context, sb *sandbox) error {
 		if err := r.nameSandbox(rec); err != nil {
 			return err
 		}
+		failpoint.Hit("runtime/sandbox/named")
 		if len(rec.IPs) == 0 {
 			if err := r.connect(ctx, rec); err != nil {
 				return err
 			}
 		}
 	}
+	failpoint.Hit("runtime/sandbox/connected")
 	if err := tuneIPC(rec, opt); err != nil {
 		return err
 	}
@@ -166,6 +169,7 @@ func (r *Runtime) makeSandbox(ctx context.Context, sb *sandbox) error {
 	if err := r.giveToUsers(rec); err != nil {
 		return err
 	}
+	failpoint.Hit("runtime/sandbox/furnished")
 	r.mu.Lock()
 	dead := sb.dead
 	rec.Made, rec.Ready = true, !dead
@@ -176,6 +180,7 @@ func (r *Runtime) makeSandbox(ctx context.Context, sb *sandbox) error {
 	if err := r.keepSandbox(sb); err != nil {
 		return err
 	}
+	failpoint.Hit("runtime/sandbox/made")
 	r.mu.Lock()
 	r.sandboxes[rec.ID] = sb
 	r.mu.Unlock()
@@ -187,9 +192,11 @@ func (r *Runtime) raiseSandbox(ctx context.Context, sb *sandbox, namespaces []st
 	if err := os.Mkdir(r.cfg.sandboxDir(sb.rec.ID), 0o711); err != nil {
 		return err
 	}
+	failpoint.Hit("runtime/sandbox/folder")
 	if err := r.saveSandbox(sb.rec); err != nil {
 		return err
 	}
+	failpoint.Hit("runtime/sandbox/recorded")
 	if err := r.startShim(ctx, sb); err != nil {
 		return err
 	}
@@ -197,6 +204,7 @@ func (r *Runtime) raiseSandbox(ctx context.Context, sb *sandbox, namespaces []st
 	if err != nil {
 		return fmt.Errorf("start pause: %w", err)
 	}
+	failpoint.Hit("runtime/sandbox/pause")
 	sb.rec.PausePID = reply.Pid
 	return nil
 }
@@ -226,10 +234,12 @@ func (r *Runtime) startShim(ctx context.Context, sb *sandbox) error {
 	if err := os.MkdirAll(r.cfg.shimDir(id), 0o700); err != nil {
 		return err
 	}
+	failpoint.Hit("runtime/shim/folder")
 	cgroup := r.cfg.shimCgroup(id)
 	if err := sys.CgroupCreate(cgroup, sys.Resources{}); err != nil {
 		return err
 	}
+	failpoint.Hit("runtime/shim/cgroup")
 	spec := shim.Spec{Binary: r.shim, Dir: r.cfg.shimDir(id), Socket: r.cfg.shimSocket(id), Boot: r.boot,
 		Within: func(start func() error) error { return sys.BornInCgroup(cgroup, start) }}
 	if r.cgroups.Unified {
@@ -244,6 +254,7 @@ func (r *Runtime) startShim(ctx context.Context, sb *sandbox) error {
 	if err != nil {
 		return err
 	}
+	failpoint.Hit("runtime/shim/started")
 	r.anticipateMove(id, pid)
 	r.mu.Lock()
 	sb.client = client

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"carob.dev/carob/internal/failpoint"
 	"carob.dev/carob/internal/runtime/shim"
 	"carob.dev/carob/internal/runtime/shim/wire"
 	"carob.dev/carob/internal/sys"
@@ -50,12 +51,15 @@ func (r *Runtime) stopSandbox(ctx context.Context, sb *sandbox) error {
 			return err
 		}
 	}
+	failpoint.Hit("runtime/stop/containers-killed")
 	if err := r.endShim(ctx, sb); err != nil {
 		return err
 	}
+	failpoint.Hit("runtime/stop/shim-ended")
 	if err := r.disconnect(ctx, sb); err != nil {
 		return err
 	}
+	failpoint.Hit("runtime/stop/disconnected")
 	r.mu.Lock()
 	sb.rec.Stopped, sb.rec.Ready = true, false
 	rec := sb.rec
@@ -63,6 +67,7 @@ func (r *Runtime) stopSandbox(ctx context.Context, sb *sandbox) error {
 	if err := r.keepSandbox(sb); err != nil {
 		return err
 	}
+	failpoint.Hit("runtime/stop/recorded")
 	if was {
 		r.tell(runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT, rec.ID, sb)
 	}
@@ -81,16 +86,26 @@ func (r *Runtime) endShim(ctx context.Context, sb *sandbox) error {
 		}
 		client.Close()
 	}
+	failpoint.Hit("runtime/shim/told-to-end")
 	if err := sys.CgroupKillAll(r.cfg.shimCgroup(id)); err != nil {
 		return err
 	}
+	failpoint.Hit("runtime/shim/killed")
 	if err := sys.CgroupRemove(r.cfg.shimCgroup(id)); err != nil {
 		return err
 	}
+	failpoint.Hit("runtime/shim/cgroup-removed")
 	if err := sys.Unmount(r.cfg.shmDir(id)); err != nil {
 		return err
 	}
-	return errors.Join(os.RemoveAll(r.cfg.shimDir(id)), remove(r.cfg.shimSocket(id)), os.RemoveAll(r.cfg.shmDir(id)))
+	failpoint.Hit("runtime/shim/shm-unmounted")
+	for _, path := range []string{r.cfg.shimDir(id), r.cfg.shimSocket(id), r.cfg.shmDir(id)} {
+		if err := os.RemoveAll(path); err != nil {
+			return err
+		}
+		failpoint.Hit("runtime/shim/path-removed")
+	}
+	return nil
 }
 
 func remove(path string) error {
@@ -131,9 +146,11 @@ func (r *Runtime) RemovePodSandbox(ctx context.Context, id string) error {
 			return err
 		}
 	}
+	failpoint.Hit("runtime/remove/containers-removed")
 	if err := r.destroySandbox(ctx, sb); err != nil {
 		return err
 	}
+	failpoint.Hit("runtime/remove/done")
 	r.tell(runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT, sb.rec.ID, sb)
 	return nil
 }
@@ -149,6 +166,7 @@ func (r *Runtime) destroySandbox(ctx context.Context, sb *sandbox) error {
 	if err := r.disconnect(ctx, sb); err != nil {
 		return err
 	}
+	failpoint.Hit("runtime/remove/disconnected")
 	if err := os.RemoveAll(r.cfg.sandboxDir(sb.rec.ID)); err != nil {
 		return err
 	}

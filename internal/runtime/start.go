@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"carob.dev/carob/internal/failpoint"
 	"carob.dev/carob/internal/runtime/shim"
 	"carob.dev/carob/internal/runtime/shim/wire"
 	"carob.dev/carob/internal/sys"
@@ -46,6 +47,7 @@ func (r *Runtime) StartContainer(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
+	failpoint.Hit("runtime/container/to-start")
 	// What was begun is finished: a container half started when the caller leaves would be nobody's.
 	reply, err := client.Ask(context.WithoutCancel(ctx), wire.Frame{Op: wire.OpRun, ID: c.rec.ID, Bin: bin, Root: r.cfg.ociRoot(), Bundle: r.cfg.bundleDir(c.rec.ID),
 		Log: c.rec.LogPath, Cgroup: r.cgroups.Folder("memory", c.rec.Cgroup), TTY: flag(c.rec.Config.GetTty()), Stdin: flag(c.rec.Config.GetStdin()),
@@ -56,6 +58,7 @@ func (r *Runtime) StartContainer(ctx context.Context, id string) error {
 	if err != nil {
 		return r.startFailed(c, err)
 	}
+	failpoint.Hit("runtime/container/started")
 	r.seccomp.learn(c.seccomp, filepath.Join(r.cfg.ociRoot(), c.rec.ID))
 	r.containerIs(c, wire.Frame{Op: wire.OpState, ID: c.rec.ID, Pid: reply.Pid, Started: int(r.cfg.Clock.Now().UnixNano())})
 	return nil

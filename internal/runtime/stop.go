@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"carob.dev/carob/internal/failpoint"
 	"carob.dev/carob/internal/runtime/shim"
 	"carob.dev/carob/internal/runtime/shim/wire"
 	"carob.dev/carob/internal/sys"
@@ -43,6 +44,7 @@ func (r *Runtime) StopContainer(ctx context.Context, id string, timeout int64) e
 		if err != nil && !errors.As(err, &refusal) && !errors.Is(err, shim.ErrGone) {
 			return fmt.Errorf("stop container %s: %w", id, err)
 		}
+		failpoint.Hit("runtime/container/signalled")
 		if r.within(c.exited, time.Duration(timeout)*time.Second, ctx.Done()) {
 			return nil
 		}
@@ -74,6 +76,7 @@ func (r *Runtime) killContainer(ctx context.Context, c *container) error {
 	} else if err := sys.CgroupKillAll(rec.Cgroup); err != nil {
 		return err
 	}
+	failpoint.Hit("runtime/container/killed")
 	if r.within(c.exited, patience, ctx.Done()) {
 		return nil
 	}
@@ -150,17 +153,20 @@ func (r *Runtime) destroyContainer(ctx context.Context, c *container) error {
 			return err
 		}
 	}
+	failpoint.Hit("runtime/container/forgotten")
 	if err := sys.CgroupKillAll(rec.Cgroup); err != nil {
 		return err
 	}
 	if err := sys.CgroupRemove(rec.Cgroup); err != nil {
 		return err
 	}
+	failpoint.Hit("runtime/container/cgroup-removed")
 	dir := r.cfg.containerDir(rec.ID)
 	if err := unmountIn(dir); err != nil {
 		return err
 	}
 	for _, d := range []string{filepath.Join(r.cfg.ociRoot(), rec.ID), r.cfg.bundleDir(rec.ID), dir} {
+		failpoint.Hit("runtime/container/path-to-remove")
 		if err := os.RemoveAll(d); err != nil {
 			return err
 		}

@@ -1,12 +1,14 @@
 // Package sys is the kernel seen from Carob: thin executors over files, mounts, namespaces, cgroups and processes.
 //
-// It holds no decisions; those are pure functions in the packages that use it. It imports config and health only.
+// It holds no decisions; those are pure functions in the packages that use it. It imports config, failpoint and health only.
 package sys
 
 import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"carob.dev/carob/internal/failpoint"
 )
 
 // WriteFileAtomic replaces path with data so that a crash at any moment leaves either the old content or the new, whole
@@ -47,6 +49,7 @@ func writeFile(path string, data []byte, perm os.FileMode, durable bool) (err er
 	if err = f.Close(); err != nil {
 		return err
 	}
+	failpoint.Hit("sys/file/written")
 	if err = os.Rename(f.Name(), path); err != nil {
 		return err
 	}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"carob.dev/carob/internal/failpoint"
 )
 
 // cgroupMount is where every distribution mounts the cgroup file systems.
@@ -153,6 +155,7 @@ func (c Cgroups) makeV1(path string) error {
 		if err != nil {
 			return err
 		}
+		failpoint.Hit("sys/cgroup/made")
 	}
 	if root, ok := c.V1["cpuset"]; ok {
 		return inheritCpuset(root, path)
@@ -280,6 +283,7 @@ func CgroupRemove(path string) error {
 		if err := removeCgroupTree(top); err != nil {
 			errs = append(errs, fmt.Errorf("remove cgroup %s: %w", top, err))
 		}
+		failpoint.Hit("sys/cgroup/removed")
 	}
 	return errors.Join(errs...)
 }

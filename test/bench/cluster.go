@@ -20,7 +20,7 @@ import (
 // bench is one run of the program. It has one Carob at a time, started when a measurement first needs it.
 type bench struct {
 	binary, images, dir string
-	runs                int
+	runs, pods          int
 	live                *carob
 	count               int
 }

@@ -32,6 +32,7 @@ func main() {
 	flag.StringVar(&b.images, "images", "build/images", "folder of busybox.tar")
 	flag.StringVar(&b.dir, "dir", "", "folder for state, on the disk to be measured")
 	flag.IntVar(&b.runs, "runs", 15, "how often quick things are repeated")
+	flag.IntVar(&b.pods, "pods", 500, "how many Pods the measurement of density makes")
 	flag.Parse()
 	if *list {
 		for _, m := range measurements {
@@ -87,7 +88,7 @@ func run(ctx context.Context, b *bench, only, out string) (err error) {
 
 func choose(only string) ([]measurement, error) {
 	if only == "" {
-		return measurements, nil
+		return slices.DeleteFunc(slices.Clone(measurements), func(m measurement) bool { return m.long }), nil
 	}
 	var chosen []measurement
 	for name := range strings.SplitSeq(only, ",") {

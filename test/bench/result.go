@@ -11,6 +11,8 @@ import (
 type measurement struct {
 	name, what string
 	run        func(context.Context, *bench) ([]Result, error)
+	// long says that it runs only when it is named.
+	long bool
 }
 
 // Result is one line of the table.
@@ -73,21 +75,22 @@ func millis(what string, budget float64, values []time.Duration) Result {
 
 // measurements are all there are, in the order in which they run best: each uses the Carob that the one before left.
 var measurements = []measurement{
-	{"binary", "size of the program", binarySize},
-	{"floor", "the kernel's own work: a process in new namespaces with a veth", kernelFloor},
-	{"crun", "the OCI runtime alone", crunAlone},
-	{"fsync", "the disk's own time to make 4 KiB durable", fsyncTime},
-	{"start", "cold start until usable", coldStart},
-	{"restart", "start on existing state", restart},
-	{"memory", "memory of a fresh, idle Carob", memoryFresh},
-	{"cpu", "idle processor time without Pods, over 60 s", cpuEmpty},
-	{"disk", "idle disk writes, over 120 s", diskWrites},
-	{"create", "create to Running of one Pod over the API", createPod},
-	{"trace", "where the time of a create goes, stage by stage", traceCreate},
-	{"delete", "delete of a Pod that obeys SIGTERM until it is gone", deletePod},
-	{"configmap", "durable creates, 1 and 16 writers", configMaps},
-	{"replicas30", "a Deployment of 30 replicas until all are Ready", replicas(30, 1500, 3)},
-	{"replicas100", "a Deployment of 100 replicas until all are Ready", replicas(100, 5000, 1)},
-	{"pods30", "with 30 Pods: memory, per-Pod overhead, idle processor time", thirtyPods},
-	{"kubectl", "memory after kubectl has explained and applied", memoryKubectl},
+	{name: "binary", what: "size of the program", run: binarySize},
+	{name: "floor", what: "the kernel's own work: a process in new namespaces with a veth", run: kernelFloor},
+	{name: "crun", what: "the OCI runtime alone", run: crunAlone},
+	{name: "fsync", what: "the disk's own time to make 4 KiB durable", run: fsyncTime},
+	{name: "start", what: "cold start until usable", run: coldStart},
+	{name: "restart", what: "start on existing state", run: restart},
+	{name: "memory", what: "memory of a fresh, idle Carob", run: memoryFresh},
+	{name: "cpu", what: "idle processor time without Pods, over 60 s", run: cpuEmpty},
+	{name: "disk", what: "idle disk writes, over 120 s", run: diskWrites},
+	{name: "create", what: "create to Running of one Pod over the API", run: createPod},
+	{name: "trace", what: "where the time of a create goes, stage by stage", run: traceCreate},
+	{name: "delete", what: "delete of a Pod that obeys SIGTERM until it is gone", run: deletePod},
+	{name: "configmap", what: "durable creates, 1 and 16 writers", run: configMaps},
+	{name: "replicas30", what: "a Deployment of 30 replicas until all are Ready", run: replicas(30, 1500, 3)},
+	{name: "replicas100", what: "a Deployment of 100 replicas until all are Ready", run: replicas(100, 5000, 1)},
+	{name: "pods30", what: "with 30 Pods: memory, per-Pod overhead, idle processor time", run: thirtyPods},
+	{name: "kubectl", what: "memory after kubectl has explained and applied", run: memoryKubectl},
+	{name: "density", what: "many Pods on one node (-pods, 500): created, listed, deleted", run: density, long: true},
 }
