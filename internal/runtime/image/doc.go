@@ -9,7 +9,8 @@
 //	blobs/sha256/<hex>    manifests, configs and layers, as the registry served them
 //	layers/<n>/           one unpacked layer, whiteouts in overlay's form; n is short, for mount options have 4096 bytes
 //	empty/                stands for the layers of an image that has none
-//	tmp/                  all that is unfinished
+//	partial/<alg>-<hex>   downloads under way, or ended early: the next pull goes on from there, for a day
+//	tmp/                  all else that is unfinished
 //	trash/                all that is being deleted
 //
 // Invariants:
@@ -19,5 +20,5 @@
 //   - A layer's folder never changes once it has its name.
 //   - Nothing is deleted while a pull or import runs: each may count on what it has found.
 //
-// It may import config, health and sys of this project.
+// It may import config, failpoint, health and sys of this project.
 package image

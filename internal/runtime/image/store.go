@@ -111,6 +111,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 			return nil, fmt.Errorf("open image store: %w", err)
 		}
 	}
+	failpoint.Hit("image/open/folders-made")
 	// Processes of any user must reach their root file system through these.
 	for _, d := range []string{s.dir, s.path("layers"), s.path("empty")} {
 		if err := os.Chmod(d, 0o711); err != nil {

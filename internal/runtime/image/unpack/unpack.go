@@ -7,7 +7,7 @@
 // Unpacking, hashing and writing go on at the same time. Apply does not look at the layers below, so that several layers of an image
 // can be unpacked at once; Inherit then gives the folders that a layer only passes through the attributes they have below.
 //
-// It imports nothing of this project.
+// It may import failpoint of this project.
 package unpack
 
 import (
@@ -20,6 +20,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"carob.dev/carob/internal/failpoint"
 )
 
 // ErrCorrupt says that content is not what its digest says, or cannot be understood.
@@ -88,6 +90,7 @@ func (w *writer) all(ctx context.Context, r io.Reader) error {
 		if err := w.entry(ctx, h, tr); err != nil {
 			return fmt.Errorf("%q: %w", h.Name, err)
 		}
+		failpoint.Hit("image/layer/entry")
 	}
 }
 
