@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"carob.dev/carob/internal/agent/idrange"
 	"carob.dev/carob/internal/agent/logs"
 	"carob.dev/carob/internal/agent/node"
 	"carob.dev/carob/internal/agent/podstate"
@@ -44,9 +45,10 @@ type Agent struct {
 	services corelisters.ServiceLister
 	own      informers.SharedInformerFactory
 
-	// volumes and sources are set once Run has begun.
+	// volumes, sources and ranges are set once Run has begun.
 	volumes Volumes
 	sources *followed
+	ranges  *idrange.Ranges
 
 	wg sync.WaitGroup
 
@@ -113,6 +115,11 @@ func (a *Agent) Run(ctx context.Context) error {
 			return fmt.Errorf("agent: %w", err)
 		}
 	}
+	ranges, err := idrange.Open(a.cfg.podsDir())
+	if err != nil {
+		return fmt.Errorf("agent: %w", err)
+	}
+	a.ranges = ranges
 	if err := a.qosCgroups(); err != nil {
 		return fmt.Errorf("agent: %w", err)
 	}

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/cri-streaming/pkg/streaming"
 	"k8s.io/utils/clock"
 
+	"carob.dev/carob/internal/agent/admit"
 	"carob.dev/carob/internal/agent/volume"
 	"carob.dev/carob/internal/sys"
 	"carob.dev/carob/internal/version"
@@ -69,6 +71,10 @@ type Config struct {
 	// ClusterDNS and ClusterDomain are the cluster's resolver; empty while there is none.
 	ClusterDNS    []string
 	ClusterDomain string
+	// Security is what Pods may ask of the kernel.
+	Security admit.Security
+	// SeccompDir is the absolute folder of seccomp profiles that Pods may name; Root/seccomp when empty.
+	SeccompDir string
 	// Port is where the agent's server listens for others, as the Node tells it; 0 for nowhere.
 	Port uint16
 	// Recorder writes events as the component "kubelet" on this node.
@@ -97,6 +103,12 @@ func (c *Config) check() error {
 	}
 	if c.MaxPods == 0 {
 		c.MaxPods = 110
+	}
+	if err := admit.CheckSysctls(c.Security.UnsafeSysctls); err != nil {
+		return fmt.Errorf("agent: allowed unsafe sysctls: %w", err)
+	}
+	if c.SeccompDir == "" {
+		c.SeccompDir = filepath.Join(c.Root, "seccomp")
 	}
 	if c.ClusterDomain == "" {
 		c.ClusterDomain = "cluster.local"

@@ -89,7 +89,8 @@ func (w *worker) create(name string) func(context.Context) func() {
 	sb := *w.facts.Sandbox
 	pod, a, image := w.pod, w.a, w.images[name]
 	in := criconf.ContainerInput{Pod: pod, Spec: spec, Attempt: c.Attempt, ImageRef: c.ImageRef, ImageUser: criconf.ImageUser{UID: image.UID, Name: image.Username},
-		Node: criconf.Node{Memory: a.machine.Memory, Unified: a.machine.Unified}}
+		SeccompDir: a.cfg.SeccompDir,
+		Node:       criconf.Node{Memory: a.machine.Memory, Unified: a.machine.Unified}}
 	if spec.Target != "" {
 		if t := w.facts.Containers[spec.Target]; t != nil && t.State == podstate.Running {
 			in.TargetID = t.ID
@@ -148,6 +149,7 @@ func (a *Agent) createContainer(ctx context.Context, in criconf.ContainerInput, 
 	if in.Mounts, err = a.mounts(ctx, in); err != nil {
 		return "", reasonConfigError, err
 	}
+	in.Users = a.ranges.Of(pod.UID)
 	config, err := criconf.Container(in)
 	if err != nil {
 		return "", reasonConfigError, err

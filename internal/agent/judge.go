@@ -24,6 +24,9 @@ func (a *Agent) judge(w *worker) {
 	}
 	r := admit.Check(node, others, w.pod)
 	if r == nil {
+		r = a.cfg.Security.Check(w.pod)
+	}
+	if r == nil {
 		return
 	}
 	w.rejected = true

@@ -130,7 +130,7 @@ func podCgroup(pod *corev1.Pod) sys.Resources {
 func (a *Agent) sandboxConfig(pod *corev1.Pod, attempt uint32) (*runtimeapi.PodSandboxConfig, string) {
 	dns, note := a.dns(pod)
 	return criconf.Sandbox(criconf.SandboxInput{Pod: pod, Attempt: attempt, CgroupParent: criconf.CgroupParent(a.cfg.CgroupRoot, pod),
-		LogDirectory: filepath.Join(a.cfg.logsDir(), criconf.LogDirectory(pod)), ClusterDomain: a.cfg.ClusterDomain, DNS: dns}), note
+		LogDirectory: filepath.Join(a.cfg.logsDir(), criconf.LogDirectory(pod)), ClusterDomain: a.cfg.ClusterDomain, DNS: dns, Users: a.ranges.Of(pod.UID)}), note
 }
 
 func (w *worker) runSandbox() func(context.Context) func() {
@@ -167,6 +167,9 @@ func (a *Agent) makeSandbox(ctx context.Context, pod *corev1.Pod, attempt uint32
 		}
 		handler = class.Handler
 	}
+	if err := a.takeRange(ctx, pod, handler); err != nil {
+		return nil, "", err
+	}
 	config, note := a.sandboxConfig(pod, attempt)
 	if err := os.MkdirAll(config.GetLogDirectory(), 0o755); err != nil {
 		return nil, note, err
@@ -186,6 +189,26 @@ func (a *Agent) makeSandbox(ctx context.Context, pod *corev1.Pod, attempt uint32
 		return sb, note, err
 	}
 	return sb, note, nil
+}
+
+// takeRange gives a Pod that wants a user namespace of its own the IDs for it.
+func (a *Agent) takeRange(ctx context.Context, pod *corev1.Pod, handler string) error {
+	if pod.Spec.HostUsers == nil || *pod.Spec.HostUsers {
+		return nil
+	}
+	st, err := a.cfg.Runtime.Status(ctx, false)
+	if err != nil {
+		return fmt.Errorf("ask what the runtime can do: %w", err)
+	}
+	for _, h := range st.GetRuntimeHandlers() {
+		if h.GetName() == handler && h.GetFeatures().GetUserNamespaces() {
+			return a.ranges.Take(pod.UID)
+		}
+	}
+	if handler != "" {
+		return fmt.Errorf("can't set `spec.hostUsers: false`, RuntimeClass handler %q does not support user namespaces", handler)
+	}
+	return errors.New("can't set `spec.hostUsers: false`, runtime does not support user namespaces")
 }
 
 // haveHosts writes the Pod's /etc/hosts if the agent ended, or failed, before it did.

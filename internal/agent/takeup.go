@@ -75,7 +75,7 @@ func (a *Agent) removeStrayFolders(ctx context.Context) error {
 func (a *Agent) removeFolder(ctx context.Context, uid types.UID) error {
 	dir := a.cfg.podDir(uid)
 	err := errors.Join(os.RemoveAll(filepath.Join(dir, "containers")), os.RemoveAll(filepath.Join(dir, "etc-hosts")))
-	return errors.Join(err, a.volumes.Teardown(ctx, uid))
+	return errors.Join(err, a.ranges.Release(uid), a.volumes.Teardown(ctx, uid))
 }
 
 // orphan stands for a Pod that is no longer in the API.

@@ -16,6 +16,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"carob.dev/carob/internal/agent"
+	"carob.dev/carob/internal/agent/admit"
 	"carob.dev/carob/internal/agent/processes"
 	"carob.dev/carob/internal/apiserver/inproc"
 	"carob.dev/carob/internal/sys"
@@ -34,6 +35,7 @@ func (c *Carob) startAgent(context.Context) error {
 		NodeName: c.cfg.NodeName, Client: client, Informers: c.shared, Runtime: c.pods.runtime, Images: c.pods.images, Streaming: c.pods.streaming,
 		RuntimeName: c.pods.name, RuntimeVersion: c.pods.version, RuntimeChanged: c.pods.changed,
 		Root: c.cfg.Root, RunDir: c.cfg.RunDir(), MaxPods: c.cfg.MaxPods, PodCIDR: nodeCIDR(c.cfg), NodeIPs: c.node,
+		Security:   admit.Security{UnsafeSysctls: c.cfg.AllowedUnsafeSysctls, AppArmor: sys.AppArmor()},
 		CgroupRoot: c.cfg.CgroupRoot(), Recorder: c.recorder("kubelet"), Log: c.opt.Log.With("part", "agent"),
 	})
 	if err != nil {

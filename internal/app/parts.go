@@ -47,7 +47,7 @@ func (c *Carob) openRuntime(ctx context.Context) (err error) {
 	c.stages.onEnd("network", c.network.Close)
 	c.runtime, err = runtime.New(ctx, runtime.Config{
 		Root: c.cfg.Root, RunDir: c.cfg.RunDir(), CgroupRoot: c.cfg.CgroupRoot(), Images: c.images, Network: c.network,
-		OCIRuntimes: c.cfg.OCIRuntimes, WarmSandboxes: c.cfg.WarmSandboxes, Log: c.opt.Log.With("part", "runtime"),
+		OCIRuntimes: c.cfg.OCIRuntimes, CDISpecDirs: c.cfg.CDISpecDirs, WarmSandboxes: c.cfg.WarmSandboxes, Log: c.opt.Log.With("part", "runtime"),
 	})
 	if err != nil {
 		return err

@@ -49,6 +49,10 @@ type Config struct {
 	// OCIRuntimes maps a handler's name (as RuntimeClass names it) to the path of a program with the OCI runtime
 	// command line. The handler "" is the default.
 	OCIRuntimes map[string]string
+	// AllowedUnsafeSysctls are sysctls, or beginnings of names that end with *, that Pods may set besides the safe ones.
+	AllowedUnsafeSysctls []string
+	// CDISpecDirs are the folders of CDI specifications, those that win last.
+	CDISpecDirs []string
 }
 
 // Default returns the Config of a Carob whose state is in root, which must be absolute.
@@ -66,7 +70,8 @@ func Default(root string) Config {
 		LogLevel:          "info",
 		Kubeconfig:        "/etc/carob/admin.kubeconfig",
 		RegistryConfigDir: "/etc/carob/certs.d",
-		OCIRuntimes:       map[string]string{"": "crun", "crun": "crun"},
+		OCIRuntimes:       map[string]string{"": "crun", "crun": "crun", "runc": "runc"},
+		CDISpecDirs:       []string{"/etc/cdi", "/var/run/cdi"},
 	}
 }
 

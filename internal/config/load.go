@@ -80,6 +80,12 @@ func settings() []setting {
 		{"oci-runtime", "handlers and their OCI runtimes, as crun=/usr/bin/crun,runc=runc; the first is the default",
 			func(c *Config) string { return formatRuntimes(c.OCIRuntimes) },
 			func(c *Config, v string) (err error) { c.OCIRuntimes, err = parseRuntimes(v); return err }},
+		{"allowed-unsafe-sysctls", "sysctls that Pods may set besides the safe ones, separated by commas; a * at the end stands for any rest",
+			func(c *Config) string { return strings.Join(c.AllowedUnsafeSysctls, ",") },
+			func(c *Config, v string) error { c.AllowedUnsafeSysctls = list(v); return nil }},
+		{"cdi-spec-dirs", "folders of CDI specifications of devices, separated by commas; the later ones win",
+			func(c *Config) string { return strings.Join(c.CDISpecDirs, ",") },
+			func(c *Config, v string) error { c.CDISpecDirs = list(v); return nil }},
 	}
 }
 

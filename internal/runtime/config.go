@@ -43,8 +43,10 @@ type Config struct {
 	WarmSandboxes int
 	// SeccompDir holds Localhost profiles; Root/seccomp if empty.
 	SeccompDir string
-	Log        *slog.Logger
-	Clock      clock.Clock
+	// CDISpecDirs are the folders of CDI specifications; the later ones win. None: devices cannot be named.
+	CDISpecDirs []string
+	Log         *slog.Logger
+	Clock       clock.Clock
 }
 
 func (c *Config) check() error {

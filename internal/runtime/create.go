@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -122,6 +123,9 @@ func (r *Runtime) makeContainer(c *container, img *image.Image) error {
 		}
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
+	if err := injectCDI(r.cfg.CDISpecDirs, spec, c.rec.Config.GetCDIDevices()); err != nil {
+		return err
+	}
 	c.rec.User = in.User
 	if bin, _, err := r.binary(c.sb.rec.Handler); err == nil && filepath.Base(bin) == "crun" {
 		c.seccomp = r.seccomp.offer(spec)
@@ -226,9 +230,12 @@ func resolveUser(sc *runtimeapi.LinuxContainerSecurityContext, imageUser, rootfs
 
 // localSeccomp reads a profile in the OCI's own form below the profile folder, or by absolute path.
 func (r *Runtime) localSeccomp(ref string) (*specs.LinuxSeccomp, error) {
-	file := ref
-	if !filepath.IsAbs(file) {
-		file = filepath.Join(r.cfg.SeccompDir, path.Clean("/"+ref))
+	file := strings.TrimPrefix(ref, "localhost/") // an old form of the CRI's
+	switch {
+	case file == "":
+		return nil, status.Error(codes.InvalidArgument, "seccomp: type Localhost names no profile")
+	case !filepath.IsAbs(file):
+		file = filepath.Join(r.cfg.SeccompDir, path.Clean("/"+file))
 	}
 	raw, err := os.ReadFile(file)
 	if err != nil {

@@ -28,7 +28,7 @@ func (r *Runtime) nameSandbox(rec *sandboxRecord) error {
 		if len(rec.IPs) == 0 {
 			openToAll()
 		}
-		return setSysctls(rec.Config.GetLinux().GetSysctls(), func(key string) bool { return strings.HasPrefix(key, "net.") })
+		return setSysctls(rec.Config.GetLinux().GetSysctls(), ofNetwork)
 	})
 }
 
@@ -69,7 +69,7 @@ func (r *Runtime) connect(ctx context.Context, rec *sandboxRecord) error {
 func tuneIPC(rec *sandboxRecord, opt *runtimeapi.NamespaceOption) error {
 	ours := map[string]string{}
 	for key, value := range rec.Config.GetLinux().GetSysctls() {
-		if !strings.HasPrefix(key, "net.") {
+		if !ofNetwork(key) {
 			ours[key] = value
 		}
 	}
@@ -92,16 +92,23 @@ func setSysctls(all map[string]string, ours func(string) bool) error {
 		if !ours(key) {
 			continue
 		}
-		path := filepath.Join("/proc/sys", strings.ReplaceAll(key, ".", "/"))
-		if strings.Contains(key, "/") {
-			path = filepath.Join("/proc/sys", key)
-		}
-		if err := os.WriteFile(path, []byte(value), 0); err != nil {
+		if err := os.WriteFile(filepath.Join("/proc/sys", sysctlPath(key)), []byte(value), 0); err != nil {
 			return fmt.Errorf("set sysctl %s: %w", key, err)
 		}
 	}
 	return nil
 }
+
+// sysctlPath is where a sysctl is below /proc/sys. Whichever of . and / comes first in its name divides the parts; the other one stands for
+// itself, as in net.ipv4.conf.eth0/100.rp_filter.
+func sysctlPath(name string) string {
+	if i := strings.IndexAny(name, "./"); i < 0 || name[i] == '/' {
+		return name
+	}
+	return strings.NewReplacer(".", "/", "/", ".").Replace(name)
+}
+
+func ofNetwork(name string) bool { return strings.HasPrefix(sysctlPath(name), "net/") }
 
 // writeSandboxFiles writes the files that containers get mounted.
 func (r *Runtime) writeSandboxFiles(rec *sandboxRecord) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -12,6 +13,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"carob.dev/carob/internal/failpoint"
+	"carob.dev/carob/internal/runtime/oci"
 	"carob.dev/carob/internal/runtime/shim"
 	"carob.dev/carob/internal/runtime/shim/wire"
 	"carob.dev/carob/internal/sys"
@@ -78,22 +80,20 @@ func checkSandbox(c *runtimeapi.PodSandboxConfig) error {
 		return errors.New("sandbox config: metadata needs name and uid")
 	case c.GetWindows() != nil:
 		return errors.New("sandbox config: windows: not supported on Linux")
-	case sc.GetSelinuxOptions().GetType() != "" || sc.GetSelinuxOptions().GetLevel() != "":
-		return errors.New("sandbox config: selinux_options: SELinux is not supported")
 	case len(c.GetHostname()) > 64:
 		return errors.New("sandbox config: hostname is longer than the kernel's 64 bytes")
 	}
-	if err := checkUsers(sc.GetNamespaceOptions()); err != nil {
+	if err := errors.Join(oci.SELinux(sc.GetSelinuxOptions()), checkUsers(sc.GetNamespaceOptions())); err != nil {
 		return fmt.Errorf("sandbox config: %w", err)
 	}
 	for key := range c.GetLinux().GetSysctls() {
-		if strings.HasPrefix(key, "net.") && sc.GetNamespaceOptions().GetNetwork() == runtimeapi.NamespaceMode_NODE {
+		if ofNetwork(key) && sc.GetNamespaceOptions().GetNetwork() == runtimeapi.NamespaceMode_NODE {
 			return fmt.Errorf("sandbox config: sysctl %q cannot be set in the host's network", key)
 		}
 		if !namespaced(key) {
 			return fmt.Errorf("sandbox config: sysctl %q belongs to no namespace of a Pod", key)
 		}
-		if strings.Contains(key, "..") || strings.HasPrefix(key, "/") {
+		if !filepath.IsLocal(sysctlPath(key)) || filepath.Clean(sysctlPath(key)) != sysctlPath(key) {
 			return fmt.Errorf("sandbox config: sysctl %q", key)
 		}
 	}
@@ -102,7 +102,7 @@ func checkSandbox(c *runtimeapi.PodSandboxConfig) error {
 
 // namespaced says whether a sysctl is a Pod's own: anything else would change the machine.
 func namespaced(key string) bool {
-	key = strings.ReplaceAll(key, "/", ".")
+	key = strings.ReplaceAll(sysctlPath(key), "/", ".")
 	for _, prefix := range []string{"net.", "kernel.shm", "kernel.msg", "fs.mqueue."} {
 		if strings.HasPrefix(key, prefix) {
 			return true

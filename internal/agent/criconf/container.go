@@ -22,19 +22,29 @@ type ContainerInput struct {
 	Mounts    []*runtimeapi.Mount
 	// TargetID is the running container whose process namespace an ephemeral one joins; empty for none.
 	TargetID string
-	Node     Node
+	// Users are the IDs of the Pod's own user namespace; nil if it has the machine's.
+	Users *runtimeapi.UserNamespace
+	// SeccompDir is the folder of the node's seccomp profiles.
+	SeccompDir string
+	Node       Node
 }
 
 // Container is the configuration of one instance of a container.
 func Container(in ContainerInput) (*runtimeapi.ContainerConfig, error) {
 	c, pod := in.Spec.Container, in.Pod
-	security, err := containerSecurity(pod, c, in.ImageUser)
+	security, err := containerSecurity(pod, c, in.ImageUser, in.SeccompDir)
 	if err != nil {
 		return nil, err
 	}
 	if in.TargetID != "" {
 		security.NamespaceOptions.Pid = runtimeapi.NamespaceMode_TARGET
 		security.NamespaceOptions.TargetId = in.TargetID
+	}
+	if in.Users != nil {
+		security.NamespaceOptions.UsernsOptions = in.Users
+		for _, m := range in.Mounts {
+			m.UidMappings, m.GidMappings = in.Users.GetUids(), in.Users.GetGids()
+		}
 	}
 	values := map[string]string{}
 	envs := make([]*runtimeapi.KeyValue, 0, len(in.Env))

@@ -239,7 +239,7 @@ func TestNonRoot(t *testing.T) {
 	} {
 		pod := &corev1.Pod{}
 		c := &corev1.Container{Name: "a", SecurityContext: &corev1.SecurityContext{RunAsNonRoot: &yes, RunAsUser: tc.user}}
-		_, err := containerSecurity(pod, c, tc.image)
+		_, err := containerSecurity(pod, c, tc.image, "/seccomp")
 		if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.HasPrefix(err.Error(), tc.want+" (pod: ")) {
 			t.Errorf("%+v: %v", tc, err)
 		}

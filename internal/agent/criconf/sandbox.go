@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	kernel "k8s.io/component-helpers/node/util/sysctl"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -33,6 +34,8 @@ type SandboxInput struct {
 	// ClusterDomain is the suffix of cluster names, for a Pod that has a subdomain.
 	ClusterDomain string
 	DNS           *runtimeapi.DNSConfig
+	// Users are the IDs of a user namespace of the Pod's own; nil for the machine's.
+	Users *runtimeapi.UserNamespace
 }
 
 // Sandbox is the configuration of the Pod's sandbox.
@@ -52,6 +55,7 @@ func Sandbox(in SandboxInput) *runtimeapi.PodSandboxConfig {
 		Linux: &runtimeapi.LinuxPodSandboxConfig{CgroupParent: in.CgroupParent, SecurityContext: sandboxSecurity(pod), Sysctls: sysctls(pod),
 			Resources: PodResources(pod)},
 	}
+	c.Linux.SecurityContext.NamespaceOptions.UsernsOptions = in.Users
 	if !pod.Spec.HostNetwork {
 		short, domain := Hostname(pod, in.ClusterDomain)
 		c.Hostname = short
@@ -106,7 +110,7 @@ func sysctls(pod *corev1.Pod) map[string]string {
 	}
 	m := map[string]string{}
 	for _, s := range pod.Spec.SecurityContext.Sysctls {
-		m[s.Name] = s.Value
+		m[kernel.NormalizeName(s.Name)] = s.Value
 	}
 	return m
 }

@@ -3,6 +3,7 @@ package criconf
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -88,7 +89,7 @@ type ImageUser struct {
 }
 
 // containerSecurity is the container's security context with what the Pod sets filled in.
-func containerSecurity(pod *corev1.Pod, c *corev1.Container, image ImageUser) (*runtimeapi.LinuxContainerSecurityContext, error) {
+func containerSecurity(pod *corev1.Pod, c *corev1.Container, image ImageUser, seccompDir string) (*runtimeapi.LinuxContainerSecurityContext, error) {
 	ps, cs := pod.Spec.SecurityContext, c.SecurityContext
 	if ps == nil {
 		ps = &corev1.PodSecurityContext{}
@@ -125,8 +126,10 @@ func containerSecurity(pod *corev1.Pod, c *corev1.Container, image ImageUser) (*
 		out.RunAsUser = &runtimeapi.Int64Value{Value: *user}
 	case image.UID != nil:
 		out.RunAsUser = &runtimeapi.Int64Value{Value: *image.UID}
-	default:
+	case image.Name != "":
 		out.RunAsUsername = image.Name
+	default:
+		out.RunAsUser = &runtimeapi.Int64Value{} // an image that names nobody runs as root
 	}
 	if g := first(cs.RunAsGroup, ps.RunAsGroup); g != nil {
 		out.RunAsGroup = &runtimeapi.Int64Value{Value: *g}
@@ -134,8 +137,10 @@ func containerSecurity(pod *corev1.Pod, c *corev1.Container, image ImageUser) (*
 	if err := nonRoot(pod, c, first(cs.RunAsNonRoot, ps.RunAsNonRoot), user, image); err != nil {
 		return nil, err
 	}
-	out.Seccomp = seccomp(first(cs.SeccompProfile, ps.SeccompProfile))
 	var err error
+	if out.Seccomp, err = seccomp(first(cs.SeccompProfile, ps.SeccompProfile), seccompDir); err != nil {
+		return nil, err
+	}
 	out.Apparmor, err = apparmor(first(cs.AppArmorProfile, ps.AppArmorProfile))
 	return out, err
 }
@@ -166,14 +171,18 @@ func nonRoot(pod *corev1.Pod, c *corev1.Container, required *bool, user *int64, 
 	return nil
 }
 
-func seccomp(p *corev1.SeccompProfile) *runtimeapi.SecurityProfile {
+// seccomp names a profile of the node's by its path: the CRI has it so.
+func seccomp(p *corev1.SeccompProfile, dir string) (*runtimeapi.SecurityProfile, error) {
 	switch {
 	case p == nil || p.Type == corev1.SeccompProfileTypeUnconfined:
-		return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Unconfined}
-	case p.Type == corev1.SeccompProfileTypeLocalhost && p.LocalhostProfile != nil:
-		return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Localhost, LocalhostRef: *p.LocalhostProfile}
+		return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Unconfined}, nil
+	case p.Type == corev1.SeccompProfileTypeLocalhost:
+		if p.LocalhostProfile == nil || *p.LocalhostProfile == "" {
+			return nil, errors.New("localhostProfile must be set if seccompProfile type is Localhost")
+		}
+		return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Localhost, LocalhostRef: filepath.Join(dir, *p.LocalhostProfile)}, nil
 	}
-	return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_RuntimeDefault}
+	return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_RuntimeDefault}, nil
 }
 
 func apparmor(p *corev1.AppArmorProfile) (*runtimeapi.SecurityProfile, error) {

@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -30,8 +31,9 @@ func BoundingSet(mask uint64) []string {
 	return out
 }
 
-// capabilities decides a container's capabilities. Those outside of bounding cannot be given and are left out.
-func capabilities(sc *runtimeapi.LinuxContainerSecurityContext, bounding []string) ([]string, error) {
+// capabilities decides a container's capabilities, and which of them its processes keep whoever they are. Those outside of bounding cannot
+// be given and are left out.
+func capabilities(sc *runtimeapi.LinuxContainerSecurityContext, bounding []string) (all, ambient []string, err error) {
 	have := map[string]bool{}
 	set := func(list []string, on bool) {
 		for _, c := range list {
@@ -42,7 +44,7 @@ func capabilities(sc *runtimeapi.LinuxContainerSecurityContext, bounding []strin
 	if sc.GetPrivileged() {
 		set(capabilityNames, true)
 	}
-	change := func(list []string, on bool) error {
+	change := func(have map[string]bool, list []string, on bool) error {
 		for _, c := range list {
 			name := strings.ToUpper(c)
 			if name == "ALL" {
@@ -58,26 +60,40 @@ func capabilities(sc *runtimeapi.LinuxContainerSecurityContext, bounding []strin
 		}
 		return nil
 	}
-	add, drop := sc.GetCapabilities().GetAddCapabilities(), sc.GetCapabilities().GetDropCapabilities()
-	all := func(list []string, on bool) {
-		if slices.ContainsFunc(list, func(c string) bool { return strings.EqualFold(c, "ALL") }) {
-			set(capabilityNames, on)
-		}
+	c := sc.GetCapabilities()
+	add, drop, keep := c.GetAddCapabilities(), c.GetDropCapabilities(), c.GetAddAmbientCapabilities()
+	each := func(list []string) bool {
+		return slices.ContainsFunc(list, func(c string) bool { return strings.EqualFold(c, "ALL") })
 	}
 	// "all" in either list comes before the single names of both.
-	all(add, true)
-	all(drop, false)
-	if err := change(add, true); err != nil {
-		return nil, err
+	if each(add) || each(keep) {
+		set(capabilityNames, true)
 	}
-	if err := change(drop, false); err != nil {
-		return nil, err
+	if each(drop) {
+		set(capabilityNames, false)
 	}
-	var out []string
-	for _, c := range capabilityNames {
-		if have[c] && slices.Contains(bounding, c) {
-			out = append(out, c)
+	kept := map[string]bool{}
+	if each(keep) && !each(drop) {
+		for _, name := range capabilityNames {
+			kept[name] = true
 		}
 	}
-	return out, nil
+	if err := change(have, add, true); err != nil {
+		return nil, nil, err
+	}
+	if err := errors.Join(change(have, keep, true), change(kept, keep, true)); err != nil {
+		return nil, nil, err
+	}
+	if err := errors.Join(change(have, drop, false), change(kept, drop, false)); err != nil {
+		return nil, nil, err
+	}
+	for _, c := range capabilityNames {
+		if have[c] && slices.Contains(bounding, c) {
+			all = append(all, c)
+			if kept[c] {
+				ambient = append(ambient, c)
+			}
+		}
+	}
+	return all, ambient, nil
 }

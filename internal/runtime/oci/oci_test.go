@@ -79,7 +79,9 @@ func TestGolden(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	for want, change := range map[string]func(*runtimeapi.ContainerConfig){
-		"CDI_devices": func(c *runtimeapi.ContainerConfig) { c.CDIDevices = []*runtimeapi.CDIDevice{{Name: "x"}} },
+		"run_as_group: a group is given without a user": func(c *runtimeapi.ContainerConfig) {
+			c.Linux.SecurityContext.RunAsGroup = &runtimeapi.Int64Value{Value: 5}
+		},
 		"selinux_options": func(c *runtimeapi.ContainerConfig) {
 			c.Linux.SecurityContext.SelinuxOptions = &runtimeapi.SELinuxOption{Level: "s0"}
 		},
@@ -89,7 +91,7 @@ func TestRefused(t *testing.T) {
 		"not absolute":             func(c *runtimeapi.ContainerConfig) { c.Mounts[0].HostPath = "x/y" },
 		"image volumes":            func(c *runtimeapi.ContainerConfig) { c.Mounts[0].Image = &runtimeapi.ImageSpec{Image: "i"} },
 		"mount option \"dirsync\"": func(c *runtimeapi.ContainerConfig) { c.Mounts[0].MountOptions = []string{"dirsync"} },
-		"AppArmor": func(c *runtimeapi.ContainerConfig) {
+		`apparmor: profile "p": AppArmor is not enabled on this machine`: func(c *runtimeapi.ContainerConfig) {
 			c.Linux.SecurityContext.Apparmor = &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Localhost, LocalhostRef: "p"}
 		},
 	} {
@@ -122,21 +124,29 @@ func TestCommand(t *testing.T) {
 func TestCapabilities(t *testing.T) {
 	bounding := []string{"CAP_CHOWN", "CAP_KILL", "CAP_NET_ADMIN", "CAP_SYS_TIME"}
 	for _, c := range []struct {
-		add, drop  []string
-		privileged bool
-		want       []string
+		add, drop, keep []string
+		privileged      bool
+		want, ambient   []string
 	}{
-		{nil, nil, false, []string{"CAP_CHOWN", "CAP_KILL"}},
-		{[]string{"net_admin", "SYS_RESOURCE"}, []string{"KILL"}, false, []string{"CAP_CHOWN", "CAP_NET_ADMIN"}},
-		{[]string{"KILL"}, []string{"ALL"}, false, []string{"CAP_KILL"}},
-		{[]string{"ALL"}, []string{"SYS_TIME"}, false, []string{"CAP_CHOWN", "CAP_KILL", "CAP_NET_ADMIN"}},
-		{nil, nil, true, bounding},
+		{want: []string{"CAP_CHOWN", "CAP_KILL"}},
+		{add: []string{"net_admin", "SYS_RESOURCE"}, drop: []string{"KILL"}, want: []string{"CAP_CHOWN", "CAP_NET_ADMIN"}},
+		{add: []string{"KILL"}, drop: []string{"ALL"}, want: []string{"CAP_KILL"}},
+		{add: []string{"ALL"}, drop: []string{"SYS_TIME"}, want: []string{"CAP_CHOWN", "CAP_KILL", "CAP_NET_ADMIN"}},
+		{privileged: true, want: bounding},
+		{keep: []string{"NET_ADMIN", "SYS_RESOURCE"}, drop: []string{"all"}, want: []string{"CAP_NET_ADMIN"}, ambient: []string{"CAP_NET_ADMIN"}},
+		{keep: []string{"KILL"}, add: []string{"KILL"}, drop: []string{"KILL"}, want: []string{"CAP_CHOWN"}},
+		{keep: []string{"ALL"}, drop: []string{"KILL"}, want: []string{"CAP_CHOWN", "CAP_NET_ADMIN", "CAP_SYS_TIME"},
+			ambient: []string{"CAP_CHOWN", "CAP_NET_ADMIN", "CAP_SYS_TIME"}},
 	} {
-		got, err := capabilities(&runtimeapi.LinuxContainerSecurityContext{Privileged: c.privileged,
-			Capabilities: &runtimeapi.Capability{AddCapabilities: c.add, DropCapabilities: c.drop}}, bounding)
-		if d := cmp.Diff(c.want, got); d != "" || err != nil {
+		got, ambient, err := capabilities(&runtimeapi.LinuxContainerSecurityContext{Privileged: c.privileged,
+			Capabilities: &runtimeapi.Capability{AddCapabilities: c.add, DropCapabilities: c.drop, AddAmbientCapabilities: c.keep}}, bounding)
+		if d := cmp.Diff(c.want, got) + cmp.Diff(c.ambient, ambient); d != "" || err != nil {
 			t.Errorf("%+v: %s %v", c, d, err)
 		}
+	}
+	if _, _, err := capabilities(&runtimeapi.LinuxContainerSecurityContext{Capabilities: &runtimeapi.Capability{AddAmbientCapabilities: []string{"FLY"}}},
+		bounding); err == nil {
+		t.Error("an unknown capability is kept")
 	}
 }
 
@@ -196,5 +206,60 @@ func TestSeccompTable(t *testing.T) {
 	}
 	if !has(admin, "mount") || !has(admin, "clone") || has(admin, "kexec_load") {
 		t.Error("CAP_SYS_ADMIN")
+	}
+}
+
+func TestAppArmor(t *testing.T) {
+	profile := func(kind runtimeapi.SecurityProfile_ProfileType, ref string) *runtimeapi.LinuxContainerSecurityContext {
+		return &runtimeapi.LinuxContainerSecurityContext{Apparmor: &runtimeapi.SecurityProfile{ProfileType: kind, LocalhostRef: ref}}
+	}
+	enforcing := Node{AppArmor: func(p string) bool { return p == "loaded" }, AppArmorDefault: "usual"}
+	privileged := profile(runtimeapi.SecurityProfile_Localhost, "loaded")
+	privileged.Privileged = true
+	for name, c := range map[string]struct {
+		node Node
+		sc   *runtimeapi.LinuxContainerSecurityContext
+		want string
+		err  string
+	}{
+		"none":                   {enforcing, &runtimeapi.LinuxContainerSecurityContext{}, "", ""},
+		"unconfined":             {enforcing, profile(runtimeapi.SecurityProfile_Unconfined, ""), "", ""},
+		"default":                {enforcing, profile(runtimeapi.SecurityProfile_RuntimeDefault, ""), "usual", ""},
+		"default, not enforcing": {Node{}, profile(runtimeapi.SecurityProfile_RuntimeDefault, ""), "", ""},
+		"loaded":                 {enforcing, profile(runtimeapi.SecurityProfile_Localhost, "loaded"), "loaded", ""},
+		"loaded, by old name":    {enforcing, profile(runtimeapi.SecurityProfile_Localhost, "localhost/loaded"), "loaded", ""},
+		"privileged":             {enforcing, privileged, "", ""},
+		"not loaded":             {enforcing, profile(runtimeapi.SecurityProfile_Localhost, "x"), "", `apparmor: profile "x" is not loaded into the kernel`},
+		"not enforcing":          {Node{}, profile(runtimeapi.SecurityProfile_Localhost, "x"), "", `apparmor: profile "x": AppArmor is not enabled on this machine`},
+	} {
+		got, err := apparmor(c.node, c.sc)
+		if c.err == "" && err != nil || c.err != "" && (err == nil || err.Error() != c.err) || got != c.want {
+			t.Errorf("%s: %q %v", name, got, err)
+		}
+	}
+}
+
+func TestUserNamespace(t *testing.T) {
+	in := input()
+	ids := []*runtimeapi.IDMapping{{HostId: 65536, Length: 65536}}
+	in.Container.Linux.SecurityContext.NamespaceOptions.UsernsOptions = &runtimeapi.UserNamespace{Mode: runtimeapi.NamespaceMode_POD, Uids: ids, Gids: ids}
+	s, err := Build(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []specs.LinuxIDMapping{{HostID: 65536, Size: 65536}}
+	if d := cmp.Diff(want, s.Linux.UIDMappings) + cmp.Diff(want, s.Linux.GIDMappings); d != "" {
+		t.Error(d)
+	}
+	found := false
+	for _, ns := range s.Linux.Namespaces {
+		found = found || ns.Type == specs.UserNamespace && ns.Path == "/proc/42/ns/user"
+	}
+	if !found {
+		t.Errorf("pause's user namespace is not joined: %v", s.Linux.Namespaces)
+	}
+	in.Container.Mounts[0].UidMappings = ids
+	if _, err := Build(in); err == nil || !strings.Contains(err.Error(), "mount /data/deep: uid_mappings") {
+		t.Errorf("mappings that nobody applied: %v", err)
 	}
 }

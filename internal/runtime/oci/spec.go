@@ -56,6 +56,10 @@ type Node struct {
 	Hostname string
 	// Controllers lists v1 controllers that the machine has; unused on v2.
 	Controllers []string
+	// AppArmor says whether a profile is loaded; nil where the kernel enforces none. AppArmorDefault is the profile of containers that ask for
+	// the runtime's; empty for none.
+	AppArmor        func(profile string) bool
+	AppArmorDefault string
 	// SwapAccounting says whether memory+swap can be limited.
 	SwapAccounting bool
 }
@@ -86,14 +90,14 @@ func Build(in Input) (*specs.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	caps, err := capabilities(sc, in.Node.Bounding)
+	caps, ambient, err := capabilities(sc, in.Node.Bounding)
 	if err != nil {
 		return nil, err
 	}
 	s := &specs.Spec{Version: version, Root: &specs.Root{Path: in.Rootfs, Readonly: sc.GetReadonlyRootfs()}, Annotations: map[string]string{}}
 	s.Process = &specs.Process{Args: args, Terminal: c.GetTty(), Cwd: workingDir(c, in.Image), Env: environment(in, c),
 		User:            specs.User{UID: in.User.UID, GID: in.User.GID, AdditionalGids: in.User.Groups},
-		NoNewPrivileges: sc.GetNoNewPrivs(), Capabilities: processCapabilities(caps)}
+		NoNewPrivileges: sc.GetNoNewPrivs(), Capabilities: processCapabilities(caps, ambient)}
 	if adj := int(c.GetLinux().GetResources().GetOomScoreAdj()); adj >= in.Node.OOMScoreAdj || slices.Contains(in.Node.Bounding, "CAP_SYS_RESOURCE") {
 		s.Process.OOMScoreAdj = &adj
 	}
@@ -110,9 +114,12 @@ func Build(in Input) (*specs.Spec, error) {
 		return nil, err
 	}
 	if !sc.GetPrivileged() {
-		s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = maskedPaths(sc), readonlyPaths(sc)
+		s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = sc.GetMaskedPaths(), sc.GetReadonlyPaths()
 	}
 	if s.Linux.Seccomp, err = seccomp(in, sc, caps); err != nil {
+		return nil, err
+	}
+	if s.Process.ApparmorProfile, err = apparmor(in.Node, sc); err != nil {
 		return nil, err
 	}
 	s.Linux.RootfsPropagation = rootPropagation(c)
@@ -124,16 +131,10 @@ func refuse(c *runtimeapi.ContainerConfig, sc *runtimeapi.LinuxContainerSecurity
 	switch {
 	case c.GetWindows() != nil:
 		return errors.New("windows: not supported on Linux")
-	case len(c.GetCDIDevices()) > 0:
-		return errors.New("CDI_devices: not supported")
-	case len(sc.GetCapabilities().GetAddAmbientCapabilities()) > 0:
-		return errors.New("add_ambient_capabilities: not supported")
-	case sc.GetApparmor().GetProfileType() == runtimeapi.SecurityProfile_Localhost:
-		return fmt.Errorf("apparmor: profile %q: AppArmor is not supported", sc.GetApparmor().GetLocalhostRef())
-	case sc.GetSelinuxOptions().GetUser()+sc.GetSelinuxOptions().GetRole()+sc.GetSelinuxOptions().GetType()+sc.GetSelinuxOptions().GetLevel() != "":
-		return errors.New("selinux_options: SELinux is not supported")
+	case sc.GetRunAsGroup() != nil && sc.GetRunAsUser() == nil && sc.GetRunAsUsername() == "":
+		return errors.New("run_as_group: a group is given without a user")
 	}
-	return nil
+	return SELinux(sc.GetSelinuxOptions())
 }
 
 func workingDir(c *runtimeapi.ContainerConfig, image ocispec.ImageConfig) string {
@@ -188,9 +189,10 @@ func Hostname(p *runtimeapi.PodSandboxConfig, node string) string {
 	return strings.TrimRight(name[:min(len(name), 63)], "-.")
 }
 
-// processCapabilities names the sets; of a user other than root the kernel takes all but the bounding one at execve.
-func processCapabilities(caps []string) *specs.LinuxCapabilities {
-	return &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}
+// processCapabilities names the sets; of a user other than root the kernel takes all but the bounding and the ambient one at execve. Nothing
+// is inheritable but what is ambient, for files that pass capabilities on would give the rest to any user.
+func processCapabilities(caps, ambient []string) *specs.LinuxCapabilities {
+	return &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps, Inheritable: ambient, Ambient: ambient}
 }
 
 // Users are the IDs of a user namespace of the Pod's own; nil if it has the machine's.
@@ -254,10 +256,29 @@ func seccomp(in Input, sc *runtimeapi.LinuxContainerSecurityContext, caps []stri
 	return nil, nil
 }
 
-func maskedPaths(sc *runtimeapi.LinuxContainerSecurityContext) []string {
-	return sc.GetMaskedPaths()
+// SELinux refuses labels: processes are not labelled.
+func SELinux(o *runtimeapi.SELinuxOption) error {
+	if o.GetUser()+o.GetRole()+o.GetType()+o.GetLevel() != "" {
+		return errors.New("selinux_options: SELinux labels are not supported")
+	}
+	return nil
 }
 
-func readonlyPaths(sc *runtimeapi.LinuxContainerSecurityContext) []string {
-	return sc.GetReadonlyPaths()
+// apparmor is the name of the profile that the container runs under; empty for none.
+func apparmor(node Node, sc *runtimeapi.LinuxContainerSecurityContext) (string, error) {
+	p := sc.GetApparmor()
+	switch {
+	case sc.GetPrivileged(), p == nil, p.GetProfileType() == runtimeapi.SecurityProfile_Unconfined:
+		return "", nil
+	case p.GetProfileType() == runtimeapi.SecurityProfile_RuntimeDefault:
+		return node.AppArmorDefault, nil
+	}
+	name := strings.TrimPrefix(p.GetLocalhostRef(), "localhost/")
+	switch {
+	case node.AppArmor == nil:
+		return "", fmt.Errorf("apparmor: profile %q: AppArmor is not enabled on this machine", name)
+	case !node.AppArmor(name):
+		return "", fmt.Errorf("apparmor: profile %q is not loaded into the kernel", name)
+	}
+	return name, nil
 }
