@@ -74,7 +74,7 @@ func New(cfg Config) (*Agent, error) {
 	a.node = node.New(node.Config{Name: cfg.NodeName, Client: cfg.Client, Images: cfg.Images, Runtime: cfg.Runtime, MaxPods: cfg.MaxPods,
 		PodCIDR: cfg.PodCIDR, IPs: cfg.NodeIPs, Port: cfg.Port, Machine: machine, Root: cfg.Root, KubernetesVersion: version.KubernetesVersion,
 		RuntimeVersion: cfg.RuntimeName + "://" + cfg.RuntimeVersion, Recorder: cfg.Recorder, Log: cfg.Log, Clock: cfg.Clock})
-	a.rotator = logs.NewRotator(logs.Limits{MaxSize: 10 << 20, MaxFiles: 5}, cfg.Runtime.ReopenContainerLog, cfg.Log)
+	a.rotator = logs.NewRotator(logs.Limits{MaxSize: 10 << 20, MaxFiles: 5}, cfg.Runtime.ReopenContainerLog, cfg.Clock, cfg.Log)
 	a.pods = podInformer(cfg.Client, cfg.NodeName)
 	factory := cfg.Informers
 	if factory == nil {

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"k8s.io/utils/clock"
 )
 
 func line(n int) string {
@@ -108,7 +110,7 @@ func TestFollowAcrossRotation(t *testing.T) {
 	write(t, path, line(1)[:20])
 	write(t, path, line(1)[20:])
 	until("line 0\nline 1\n")
-	r := NewRotator(Limits{MaxSize: 1, MaxFiles: 2}, func(context.Context, string) error { write(t, path, ""); return nil }, slog.New(slog.DiscardHandler))
+	r := NewRotator(Limits{MaxSize: 1, MaxFiles: 2}, func(context.Context, string) error { write(t, path, ""); return nil }, clock.RealClock{}, slog.New(slog.DiscardHandler))
 	r.Add("c", path)
 	for n := 2; n < 5; n++ {
 		write(t, path, line(n))
@@ -117,7 +119,7 @@ func TestFollowAcrossRotation(t *testing.T) {
 	}
 	write(t, path, line(5))
 	until("line 0\nline 1\nline 2\nline 3\nline 4\nline 5\n")
-	if left := parts(path); len(left) != 2 {
+	if left, _, _ := parts(path); len(left) != 2 {
 		t.Errorf("files %v", left)
 	}
 	write(t, path, line(6))
@@ -132,7 +134,7 @@ func TestFollowAcrossRotation(t *testing.T) {
 func TestRotationThatWasCutOff(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "0.log")
 	told := ""
-	r := NewRotator(Limits{MaxSize: 1, MaxFiles: 2}, func(_ context.Context, id string) error { told = id; return nil }, slog.New(slog.DiscardHandler))
+	r := NewRotator(Limits{MaxSize: 1, MaxFiles: 2}, func(_ context.Context, id string) error { told = id; return nil }, clock.RealClock{}, slog.New(slog.DiscardHandler))
 	r.Add("c", path)
 	r.check(t.Context())
 	if told != "c" {
@@ -145,23 +147,9 @@ func TestPrune(t *testing.T) {
 	for _, name := range []string{"0.log", "1.log", "1.log.20260102-030400.000", "2.log", "3.log"} {
 		write(t, filepath.Join(dir, name), "x")
 	}
-	NewRotator(Limits{}, nil, slog.New(slog.DiscardHandler)).Prune(dir, 4)
+	NewRotator(Limits{}, nil, clock.RealClock{}, slog.New(slog.DiscardHandler)).Prune(dir, 4)
 	left, _ := filepath.Glob(dir + "/*")
 	if len(left) != 1 || filepath.Base(left[0]) != "3.log" {
 		t.Errorf("left %v", left)
 	}
-}
-
-func FuzzRead(f *testing.F) {
-	f.Add([]byte(line(1)+"x y z\n"), int64(3))
-	f.Fuzz(func(t *testing.T, raw []byte, tail int64) {
-		path := filepath.Join(t.TempDir(), "0.log")
-		if err := os.WriteFile(path, raw, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		var b bytes.Buffer
-		if err := Read(path, Options{Tail: &tail, Limit: &tail, Timestamps: true}, &b, &b); err != nil {
-			t.Error(err)
-		}
-	})
 }

@@ -2,26 +2,19 @@ package logs
 
 import (
 	"bufio"
-	"bytes"
-	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"sort"
-	"strings"
 	"time"
-
-	"github.com/fsnotify/fsnotify"
 )
 
 // Options say what to read. The zero value is everything.
 type Options struct {
 	// Tail is the number of lines from the end, Limit of bytes at most; nil for all.
 	Tail, Limit *int64
-	// Since leaves older lines out.
-	Since      time.Time
+	// Since leaves older entries out.
+	Since time.Time
+	// Timestamps puts its time in front of each line.
 	Timestamps bool
 }
 
@@ -35,48 +28,6 @@ func Read(path string, o Options, stdout, stderr io.Writer) error {
 	return ended(r.drain())
 }
 
-// Follow is Read, and then goes on with what is added, until ctx or the container ends. ended is closed when it has.
-func Follow(ctx context.Context, path string, o Options, stdout, stderr io.Writer, containerEnded <-chan struct{}) error {
-	watcher, err := fsnotify.NewWatcher()
-	if err != nil {
-		return fmt.Errorf("follow %s: %w", path, err)
-	}
-	defer watcher.Close()
-	if err := watcher.Add(filepath.Dir(path)); err != nil {
-		return fmt.Errorf("follow %s: %w", path, err)
-	}
-	r, err := open(path, o, stdout, stderr)
-	if err != nil {
-		return err
-	}
-	defer r.close()
-	for {
-		if err := r.drain(); err != nil {
-			return ended(err)
-		}
-		if moved, err := r.next(path); err != nil {
-			return err
-		} else if moved {
-			continue
-		}
-		if containerEnded == nil {
-			return nil
-		}
-		for relevant := false; !relevant; {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-containerEnded:
-				containerEnded, relevant = nil, true // once more, then done
-			case err := <-watcher.Errors:
-				return fmt.Errorf("follow %s: %w", path, err)
-			case ev := <-watcher.Events:
-				relevant = ev.Name == path
-			}
-		}
-	}
-}
-
 // errLimit ends reading when enough has been written.
 var errLimit = errors.New("the limit of bytes is reached")
 
@@ -87,45 +38,30 @@ func ended(err error) error {
 	return err
 }
 
-// parts are the files of a log, oldest first; the last is path itself.
-func parts(path string) []string {
-	rotated, _ := filepath.Glob(path + ".*")
-	sort.Strings(rotated)
-	list := rotated[:0]
-	for _, p := range rotated {
-		if _, err := time.Parse(rotatedLayout, strings.TrimPrefix(p, path+".")); err == nil {
-			list = append(list, p)
-		}
-	}
-	return append(list, path)
-}
-
+// reader goes through the files of a log.
 type reader struct {
-	o      Options
-	out    map[string]io.Writer
-	left   int64
-	files  []*os.File
-	buf    *bufio.Reader
-	middle map[string]bool // a stream whose last line was partial
-	rest   []byte
+	o              Options
+	stdout, stderr io.Writer
+	// left is how many bytes may still be written; negative for no limit.
+	left  int64
+	files []*file
+	buf   *bufio.Reader
+	// rest is the beginning of an entry.
+	rest []byte
+	// outGoesOn and errGoesOn say that a stream's last entry was partial.
+	outGoesOn, errGoesOn bool
+	line                 []byte // reused
 }
 
 // open finds where to begin and makes a reader.
 func open(path string, o Options, stdout, stderr io.Writer) (*reader, error) {
-	r := &reader{o: o, out: map[string]io.Writer{"stdout": stdout, "stderr": stderr}, left: -1, middle: map[string]bool{}}
+	r := &reader{o: o, stdout: stdout, stderr: stderr, left: -1}
 	if o.Limit != nil {
 		r.left = *o.Limit
 	}
-	for _, p := range parts(path) {
-		f, err := os.Open(p)
-		if errors.Is(err, os.ErrNotExist) && p != path {
-			continue // pruned meanwhile
-		}
-		if err != nil {
-			r.close()
-			return nil, err
-		}
-		r.files = append(r.files, f)
+	var err error
+	if r.files, err = snapshot(path, o.Since); err != nil {
+		return nil, err
 	}
 	if o.Tail != nil {
 		if err := r.seekTail(*o.Tail); err != nil {
@@ -137,63 +73,9 @@ func open(path string, o Options, stdout, stderr io.Writer) (*reader, error) {
 	return r, nil
 }
 
-func (r *reader) close() {
-	for _, f := range r.files {
-		f.Close()
-	}
-}
+func (r *reader) close() { closeAll(r.files) }
 
-// seekTail drops the files, and moves in the first that stays, so that n lines are left.
-func (r *reader) seekTail(n int64) error {
-	for i := len(r.files) - 1; i >= 0; i-- {
-		found, at, err := lastLines(r.files[i], n)
-		if err != nil {
-			return err
-		}
-		if _, err := r.files[i].Seek(at, io.SeekStart); err != nil {
-			return err
-		}
-		n -= found
-		if n <= 0 {
-			for _, f := range r.files[:i] {
-				f.Close()
-			}
-			r.files = r.files[i:]
-			return nil
-		}
-	}
-	return nil
-}
-
-// lastLines is where the last n lines of the file begin, and how many there are.
-func lastLines(f *os.File, n int64) (found, at int64, err error) {
-	size, err := f.Seek(0, io.SeekEnd)
-	if err != nil || n <= 0 || size == 0 {
-		return 0, size, err
-	}
-	const block = 32 << 10
-	buf := make([]byte, block)
-	end := size
-	for end > 0 {
-		begin := max(end-block, 0)
-		b := buf[:end-begin]
-		if _, err := f.ReadAt(b, begin); err != nil && err != io.EOF {
-			return 0, 0, err
-		}
-		for i := len(b) - 1; i >= 0; i-- {
-			if b[i] != '\n' || begin+int64(i) == size-1 {
-				continue
-			}
-			if found++; found == n {
-				return found, begin + int64(i) + 1, nil
-			}
-		}
-		end = begin
-	}
-	return found + 1, 0, nil
-}
-
-// drain writes all whole lines that there are, through all files at hand.
+// drain writes all whole entries that there are, through all files at hand.
 func (r *reader) drain() error {
 	for {
 		line, err := r.buf.ReadSlice('\n')
@@ -207,7 +89,7 @@ func (r *reader) drain() error {
 				return nil
 			}
 			r.files[0].Close()
-			r.files, r.rest = r.files[1:], nil
+			r.files, r.rest = r.files[1:], r.rest[:0]
 			r.buf.Reset(r.files[0])
 			continue
 		}
@@ -215,7 +97,8 @@ func (r *reader) drain() error {
 			return err
 		}
 		if len(r.rest) > 0 {
-			line = append(r.rest, line...)
+			r.rest = append(r.rest, line...)
+			line = r.rest
 		}
 		err = r.write(line)
 		r.rest = r.rest[:0]
@@ -225,56 +108,85 @@ func (r *reader) drain() error {
 	}
 }
 
-// next goes on to the file that has taken the path of a rotated one.
+// next opens the part that follows the newest one at hand, if there is one. The part at hand is complete then.
 func (r *reader) next(path string) (bool, error) {
-	now, err := os.Stat(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return false, nil // between rename and reopen, or the end
+	last := r.files[len(r.files)-1]
+	if now, err := os.Stat(path); err == nil && os.SameFile(last.info, now) {
+		return false, nil
 	}
-	if err != nil {
-		return false, err
+	for {
+		list, _, err := parts(path)
+		if errors.Is(err, os.ErrNotExist) {
+			return false, nil // the folder is gone
+		}
+		if err != nil {
+			return false, err
+		}
+		f, err := last.successor(list)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // something was moved just now
+		}
+		if err != nil || f == nil {
+			return false, err
+		}
+		r.files = append(r.files, f)
+		return true, nil
 	}
-	was, err := r.files[0].Stat()
-	if err != nil || os.SameFile(was, now) {
-		return false, err
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return false, err
-	}
-	r.files = append(r.files, f)
-	return true, nil
 }
 
-// write passes one line on. A line that is not in the format is passed over.
-func (r *reader) write(line []byte) error {
-	stamp, rest, ok := bytes.Cut(line, []byte(" "))
-	stream, rest, ok2 := bytes.Cut(rest, []byte(" "))
-	tags, text, ok3 := bytes.Cut(rest, []byte(" "))
-	if !ok || !ok2 || !ok3 {
+// successor opens the part after f; nil if f is the newest. If f itself is no longer there, that is the oldest newer one.
+func (f *file) successor(list []part) (*file, error) {
+	before := ""
+	for _, p := range list {
+		if p.at != "" && p.at <= f.at {
+			before = p.at
+			continue
+		}
+		if f.is(p) {
+			if p.at != "" {
+				f.at, before = p.at, p.at
+			}
+			continue
+		}
+		next, err := openPart(p)
+		if err == nil && p.at == "" {
+			next.at = before
+		}
+		return next, err
+	}
+	return nil, nil
+}
+
+// write passes one entry on.
+func (r *reader) write(raw []byte) error {
+	e, ok := parseEntry(raw)
+	if f := r.files[0]; f.skip > 0 {
+		if ok && !e.partial {
+			f.skip--
+		}
 		return nil
 	}
-	name := string(stream)
-	continues := r.middle[name]
-	partial := false
-	for tag := range bytes.SplitSeq(tags, []byte(":")) {
-		partial = partial || string(tag) == "P"
+	if !ok {
+		return nil
 	}
-	r.middle[name] = partial
-	w := r.out[name]
+	w, goesOn := r.stdout, &r.outGoesOn
+	if e.stderr {
+		w, goesOn = r.stderr, &r.errGoesOn
+	}
+	continues := *goesOn
+	*goesOn = e.partial
 	if w == nil {
 		return nil
 	}
 	if !r.o.Since.IsZero() {
-		if at, err := time.Parse(time.RFC3339Nano, string(stamp)); err != nil || at.Before(r.o.Since) {
+		if at, err := time.Parse(time.RFC3339Nano, string(e.stamp)); err != nil || at.Before(r.o.Since) {
 			return nil
 		}
 	}
-	if partial {
-		text = bytes.TrimSuffix(text, []byte("\n"))
-	}
+	text := e.text
 	if r.o.Timestamps && !continues {
-		text = append(append(append([]byte{}, stamp...), ' '), text...)
+		r.line = append(append(append(r.line[:0], e.stamp...), ' '), text...)
+		text = r.line
 	}
 	if r.left >= 0 && int64(len(text)) > r.left {
 		text = text[:r.left]
