@@ -20,7 +20,9 @@ import (
 )
 
 // Commands are those that are a Carob.
-func Commands() []*cobra.Command { return []*cobra.Command{upCommand(), serverCommand(), runtimeCommand()} }
+func Commands() []*cobra.Command {
+	return []*cobra.Command{upCommand(), serverCommand(), runtimeCommand()}
+}
 
 const upLong = `Starts a one-node Kubernetes: control plane and node in one process, in the foreground. It says what it does and how
 long each step took, then one line for each event. Ctrl-C stops the Pods gracefully and ends; SIGTERM ends and leaves the Pods running.

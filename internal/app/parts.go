@@ -35,7 +35,7 @@ func parent(path string) string { return filepath.Dir(path) }
 func (c *Carob) openRuntime(ctx context.Context) (err error) {
 	c.images, err = image.Open(ctx, image.Config{
 		Dir: c.cfg.Path("images"), RegistryConfigDir: c.cfg.RegistryConfigDir, Log: c.opt.Log.With("part", "images"),
-		InUse: func(id string) bool { return c.runtime != nil && imageInUse(ctx, c.runtime, id) },
+		InUse: func(id string) bool { return c.runtime != nil && c.runtime.UsesImage(id) },
 	})
 	if err != nil {
 		return err
@@ -55,19 +55,6 @@ func (c *Carob) openRuntime(ctx context.Context) (err error) {
 	c.stages.onEnd("runtime", func() error { return c.runtime.Close(context.Background()) })
 	c.pods = podRuntime{runtime: c.runtime, images: c.images, streaming: c.runtime.Streaming(), store: ownImages{c.images}}
 	return nil
-}
-
-func imageInUse(ctx context.Context, r *runtime.Runtime, id string) bool {
-	list, err := r.ListContainers(ctx, nil)
-	if err != nil {
-		return true
-	}
-	for _, c := range list {
-		if c.ImageRef == id || c.ImageId == id || c.GetImage().GetImage() == id {
-			return true
-		}
-	}
-	return false
 }
 
 func closeQuietly(v any) error {

@@ -57,7 +57,7 @@ func (r *Runtime) CreateContainer(ctx context.Context, sandboxID string, config 
 	c := &container{turn: newTurn(), name: claim, sb: sb, exited: make(chan struct{}), rec: containerRecord{Version: recordVersion, ID: id, SandboxID: sb.rec.ID,
 		CreatedAt: r.cfg.Clock.Now().UnixNano(), ImageID: img.ID, ImageRef: imageRef(img), Config: config, StopSignal: img.Config.StopSignal,
 		Cgroup: r.containerCgroup(sb, id), LogPath: logPath(sb.rec.Config, config), Resources: config.GetLinux().GetResources()}}
-	if err := r.makeContainer(c, img); err != nil {
+	if err := r.makeContainer(ctx, c, img); err != nil {
 		undo := r.destroyContainer(context.WithoutCancel(ctx), c)
 		r.release(claim)
 		return "", fmt.Errorf("create container %s: %w", name, errors.Join(err, undo))
@@ -89,7 +89,7 @@ func logPath(p *runtimeapi.PodSandboxConfig, c *runtimeapi.ContainerConfig) stri
 	return filepath.Join(p.GetLogDirectory(), path.Clean("/"+c.GetLogPath()))
 }
 
-func (r *Runtime) makeContainer(c *container, img *image.Image) error {
+func (r *Runtime) makeContainer(ctx context.Context, c *container, img *image.Image) error {
 	dir := r.cfg.containerDir(c.rec.ID)
 	for _, d := range []string{dir, filepath.Join(dir, "upper"), filepath.Join(dir, "work"), filepath.Join(dir, "rootfs")} {
 		if err := os.Mkdir(d, 0o711); err != nil {
@@ -112,7 +112,7 @@ func (r *Runtime) makeContainer(c *container, img *image.Image) error {
 	if err := makeMountSources(c.rec.Config); err != nil {
 		return err
 	}
-	in, err := r.input(c, img, rootfs)
+	in, err := r.input(ctx, c, img, rootfs)
 	if err != nil {
 		return err
 	}
@@ -164,6 +164,9 @@ func (r *Runtime) writeBundle(id string, spec *specs.Spec) error {
 // makeMountSources makes the folders of untyped host paths that are missing, as container runtimes always have.
 func makeMountSources(c *runtimeapi.ContainerConfig) error {
 	for _, m := range c.GetMounts() {
+		if m.GetImage().GetImage() != "" {
+			continue
+		}
 		if _, err := os.Stat(m.GetHostPath()); errors.Is(err, os.ErrNotExist) {
 			if err := os.MkdirAll(m.GetHostPath(), 0o755); err != nil {
 				return err
@@ -174,10 +177,13 @@ func makeMountSources(c *runtimeapi.ContainerConfig) error {
 }
 
 // input gathers what decides the specification.
-func (r *Runtime) input(c *container, img *image.Image, rootfs string) (oci.Input, error) {
+func (r *Runtime) input(ctx context.Context, c *container, img *image.Image, rootfs string) (oci.Input, error) {
 	sb, dir := c.sb.rec, r.cfg.sandboxDir(c.sb.rec.ID)
 	config, err := r.mapMounts(c)
 	if err != nil {
+		return oci.Input{}, err
+	}
+	if config, err = r.mountImages(ctx, c, config); err != nil {
 		return oci.Input{}, err
 	}
 	in := oci.Input{ID: c.rec.ID, Container: config, Sandbox: sb.Config, Image: img.Config, Rootfs: rootfs, PausePID: sb.PausePID,

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -116,17 +117,26 @@ func asRoot(rec *sandboxRecord) error {
 	return nil
 }
 
-// mountRoot mounts the container's root. In a user namespace of the Pod's own the layers are seen through that, and what the container writes
-// is the namespace's.
+// mountRoot mounts the container's root. In a user namespace of the Pod's own what the container writes is the namespace's.
 func (r *Runtime) mountRoot(c *container, img *image.Image, rootfs string) error {
 	dir := r.cfg.containerDir(c.rec.ID)
 	upper, work := filepath.Join(dir, "upper"), filepath.Join(dir, "work")
-	users := oci.Users(c.rec.Config.GetLinux().GetSecurityContext().GetNamespaceOptions())
-	if users == nil {
-		return sys.MountOverlay(rootfs, img.Layers, upper, work)
+	if users := oci.Users(c.rec.Config.GetLinux().GetSecurityContext().GetNamespaceOptions()); users != nil {
+		if err := giveToRoot(upper, users); err != nil {
+			return err
+		}
 	}
-	layers := filepath.Join(dir, "layers")
-	if err := os.Mkdir(layers, 0o700); err != nil {
+	return r.withLayers(c, img, func(layers []string) error { return sys.MountOverlay(rootfs, layers, upper, work) })
+}
+
+// withLayers calls mount with the image's layers, topmost first, as the container sees them: in a user namespace of the Pod's own, through
+// that.
+func (r *Runtime) withLayers(c *container, img *image.Image, mount func(layers []string) error) error {
+	if oci.Users(c.rec.Config.GetLinux().GetSecurityContext().GetNamespaceOptions()) == nil {
+		return mount(slices.Clone(img.Layers))
+	}
+	mapped := filepath.Join(r.cfg.containerDir(c.rec.ID), "layers")
+	if err := os.MkdirAll(mapped, 0o700); err != nil {
 		return err
 	}
 	base := filepath.Dir(img.Layers[0])
@@ -135,18 +145,14 @@ func (r *Runtime) mountRoot(c *container, img *image.Image, rootfs string) error
 			base = filepath.Dir(base)
 		}
 	}
-	if err := sys.MountIDMapped(base, layers, c.sb.rec.PausePID, sys.NoSubmounts); err != nil {
+	if err := sys.MountIDMapped(base, mapped, c.sb.rec.PausePID, sys.NoSubmounts); err != nil {
 		return err
 	}
-	mapped := make([]string, len(img.Layers))
+	layers := make([]string, len(img.Layers))
 	for i, l := range img.Layers {
-		mapped[i] = filepath.Join(layers, strings.TrimPrefix(l, base))
+		layers[i] = filepath.Join(mapped, strings.TrimPrefix(l, base))
 	}
-	if err := giveToRoot(upper, users); err != nil {
-		return err
-	}
-	err := sys.MountOverlay(rootfs, mapped, upper, work)
-	return errors.Join(err, sys.Unmount(layers)) // the overlay has copies
+	return errors.Join(mount(layers), sys.Unmount(mapped)) // the overlay has copies
 }
 
 // mapMounts mounts each source whose owners are to be seen through the Pod's user namespace within the container's folder, and returns the
@@ -156,7 +162,7 @@ func (r *Runtime) mapMounts(c *container) (*runtimeapi.ContainerConfig, error) {
 	users := oci.Users(c.rec.Config.GetLinux().GetSecurityContext().GetNamespaceOptions())
 	var config *runtimeapi.ContainerConfig
 	for i, m := range c.rec.Config.GetMounts() {
-		if len(m.GetUidMappings())+len(m.GetGidMappings()) == 0 {
+		if len(m.GetUidMappings())+len(m.GetGidMappings()) == 0 || m.GetImage().GetImage() != "" {
 			continue
 		}
 		if !sameIDs(m.GetUidMappings(), users.GetUids()) || !sameIDs(m.GetGidMappings(), users.GetGids()) {

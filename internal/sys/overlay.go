@@ -11,7 +11,7 @@ import (
 )
 
 // MountOverlay mounts an overlay of the read-only folders lower (topmost first) below upper at target. work is overlay's scratch folder on
-// upper's file system. Each folder is passed on its own, so that any number of layers fit; kernels before 6.7 get them in one option.
+// upper's file system; without an upper the mount is read-only, and two layers are needed. Each folder is passed on its own, so that any number of layers fit; kernels before 6.7 get them in one option.
 // The file system is mounted volatile: what is written is not synced when it is unmounted, which suits files that end with a container.
 func MountOverlay(target string, lower []string, upper, work string) error {
 	if len(lower) == 0 {
@@ -53,11 +53,16 @@ func overlayByParts(target string, lower []string, upper, work string) error {
 		}
 	}
 	for _, o := range [][2]string{{"upperdir", upper}, {"workdir", work}, {"source", "overlay"}} {
+		if o[1] == "" {
+			continue
+		}
 		if err := unix.FsconfigSetString(fd, o[0], o[1]); err != nil {
 			return err
 		}
 	}
-	unix.FsconfigSetFlag(fd, "volatile")
+	if upper != "" {
+		unix.FsconfigSetFlag(fd, "volatile")
+	}
 	if err := unix.FsconfigCreate(fd); err != nil {
 		return err
 	}
@@ -89,7 +94,10 @@ func overlayInOne(target string, lower []string, upper, work string) error {
 		if err := unix.Chdir(base); err != nil {
 			return &os.PathError{Op: "chdir", Path: base, Err: err}
 		}
-		err := unix.Mount("overlay", target, "overlay", 0, opts+",volatile")
+		err := error(unix.EINVAL)
+		if upper != "" {
+			err = unix.Mount("overlay", target, "overlay", 0, opts+",volatile")
+		}
 		if err == unix.EINVAL { // kernels before 5.10
 			err = unix.Mount("overlay", target, "overlay", 0, opts)
 		}
@@ -107,7 +115,10 @@ func overlayOptions(base string, lower []string, upper, work string) (string, er
 		}
 		parts[i] = escape.Replace(rel)
 	}
-	opts := "lowerdir=" + strings.Join(parts, ":") + ",upperdir=" + escape.Replace(upper) + ",workdir=" + escape.Replace(work)
+	opts := "lowerdir=" + strings.Join(parts, ":")
+	if upper != "" {
+		opts += ",upperdir=" + escape.Replace(upper) + ",workdir=" + escape.Replace(work)
+	}
 	if len(opts)+len(",volatile") >= os.Getpagesize() {
 		return "", fmt.Errorf("%d layers do not fit into one mount option, and this kernel takes no more", len(lower))
 	}

@@ -44,7 +44,7 @@ func mounts(in Input, sc *runtimeapi.LinuxContainerSecurityContext) ([]specs.Mou
 	}
 	for _, m := range own {
 		if m.GetImage().GetImage() != "" {
-			return nil, fmt.Errorf("mount %s: image volumes are not supported", m.GetContainerPath())
+			return nil, fmt.Errorf("mount %s: the image was not mounted", m.GetContainerPath())
 		}
 		if len(m.GetUidMappings())+len(m.GetGidMappings()) > 0 {
 			return nil, fmt.Errorf("mount %s: uid_mappings and gid_mappings were not applied", m.GetContainerPath())

@@ -88,9 +88,9 @@ func TestRefused(t *testing.T) {
 		"unknown capability": func(c *runtimeapi.ContainerConfig) {
 			c.Linux.SecurityContext.Capabilities = &runtimeapi.Capability{AddCapabilities: []string{"FLY"}}
 		},
-		"not absolute":             func(c *runtimeapi.ContainerConfig) { c.Mounts[0].HostPath = "x/y" },
-		"image volumes":            func(c *runtimeapi.ContainerConfig) { c.Mounts[0].Image = &runtimeapi.ImageSpec{Image: "i"} },
-		"mount option \"dirsync\"": func(c *runtimeapi.ContainerConfig) { c.Mounts[0].MountOptions = []string{"dirsync"} },
+		"not absolute":              func(c *runtimeapi.ContainerConfig) { c.Mounts[0].HostPath = "x/y" },
+		"the image was not mounted": func(c *runtimeapi.ContainerConfig) { c.Mounts[0].Image = &runtimeapi.ImageSpec{Image: "i"} },
+		"mount option \"dirsync\"":  func(c *runtimeapi.ContainerConfig) { c.Mounts[0].MountOptions = []string{"dirsync"} },
 		`apparmor: profile "p": AppArmor is not enabled on this machine`: func(c *runtimeapi.ContainerConfig) {
 			c.Linux.SecurityContext.Apparmor = &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Localhost, LocalhostRef: "p"}
 		},

@@ -2,6 +2,7 @@ package oci
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -26,6 +27,9 @@ type passwdEntry struct {
 // ResolveUser decides who a container runs as: the security context first, then the image's USER ("name", "uid", either with ":group").
 // passwd and group are the image's files, or nil where it has none.
 func ResolveUser(sc *runtimeapi.LinuxContainerSecurityContext, imageUser string, passwd, group io.Reader) (User, error) {
+	if sc.GetRunAsGroup() != nil && sc.GetRunAsUser() == nil && sc.GetRunAsUsername() == "" {
+		return User{}, errors.New("run_as_group needs run_as_user or run_as_username")
+	}
 	users, groups := readPasswd(passwd), readGroup(group)
 	name, groupName, _ := strings.Cut(imageUser, ":")
 	switch {
