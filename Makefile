@@ -64,6 +64,10 @@ e2e: build test-images ## real Pods under stock kubectl, inside a test host (roo
 .PHONY: test
 test: deps lint unit etcd e2e ## everything CI runs
 
+.PHONY: critest
+critest: build test-images ## the CRI's validation suite on the runtime, with crun and with runc (root)
+	./test/critest/run.sh
+
 .PHONY: vm
 vm: build test-images ## a Carob on a machine with cgroup v2 alone, in qemu, without systemd and with it (root)
 	go run ./test/vm -carob bin/carob -images build/images

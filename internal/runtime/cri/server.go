@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -62,7 +63,7 @@ func Listen(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, listener: l, urls: &urls{runtime: cfg.Runtime.Streaming()}}
-	s.grpc = grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage), grpc.ChainUnaryInterceptor(s.logged))
+	s.grpc = grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage), grpc.ChainUnaryInterceptor(s.answer))
 	runtimeapi.RegisterRuntimeServiceServer(s.grpc, &runtimeService{r: cfg.Runtime, urls: s.urls, ending: s.urls.ending()})
 	runtimeapi.RegisterImageServiceServer(s.grpc, &imageService{i: cfg.Images})
 	return s, nil
@@ -106,14 +107,28 @@ func (s *Server) Close() error {
 	return err
 }
 
-// logged notes each call and how it ended, for debugging.
-func (s *Server) logged(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+// answer notes each call and how it ended, for debugging.
+func (s *Server) answer(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 	began := time.Now()
 	resp, err := handle(ctx, req)
 	if err != nil {
+		err = coded(err)
 		s.cfg.Log.Debug("CRI call failed", "method", info.FullMethod, "code", status.Code(err).String(), "error", err, "took", time.Since(began))
 		return nil, err
 	}
 	s.cfg.Log.Debug("CRI call", "method", info.FullMethod, "took", time.Since(began))
 	return resp, nil
+}
+
+// coded gives an error that has no code, and says that time ran out or the caller left, that code.
+func coded(err error) error {
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	for cause, code := range map[error]codes.Code{context.DeadlineExceeded: codes.DeadlineExceeded, context.Canceled: codes.Canceled} {
+		if errors.Is(err, cause) {
+			return status.Error(code, err.Error())
+		}
+	}
+	return err
 }
