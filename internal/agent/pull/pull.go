@@ -1,7 +1,7 @@
 // Package pull sees to it that a container's image is on the node: pull policies, secrets, one pull of an image at a time, back-off, and
 // Kubernetes' events about it.
 //
-// It may import k8s.io/api, client-go's recorder and cri-api. Invariants: a caller that gives up does not end a pull that others wait
+// It may import k8s.io/api, client-go's recorder, cri-api, and how registries' logins are written. Invariants: a caller that gives up does not end a pull that others wait
 // for; nothing is pulled twice at the same time.
 package pull
 
@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/distribution/reference"
 	"github.com/google/go-containerregistry/pkg/name"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -20,7 +21,10 @@ import (
 	"k8s.io/client-go/tools/record"
 	cri "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	crierrors "k8s.io/cri-api/pkg/errors"
 	"k8s.io/utils/clock"
+
+	"carob.dev/carob/internal/runtime/image/login"
 )
 
 // Waits between pulls of an image that fail for one Pod.
@@ -151,13 +155,21 @@ func (p *Puller) find(ctx context.Context, image string) (Result, error) {
 			res.Name = tag
 		}
 	}
-	host, repo := split(image)
 	for n, d := range i.GetRepoDigests() {
-		if n == 0 || strings.HasPrefix(d, host+"/"+repo+"@") {
+		if n == 0 || strings.HasPrefix(d, repository(image)+"@") {
 			res.Digest = d
 		}
 	}
 	return res, nil
+}
+
+// repository is a name in full, without tag and digest.
+func repository(image string) string {
+	n, err := reference.ParseDockerRef(image)
+	if err != nil {
+		return image
+	}
+	return n.Name()
 }
 
 func (p *Puller) pull(ctx context.Context, r Request, image string) (Result, error) {
@@ -192,8 +204,9 @@ func (p *Puller) pull(ctx context.Context, r Request, image string) (Result, err
 	if err != nil {
 		text := message(err)
 		p.event(r, corev1.EventTypeWarning, "Failed", fmt.Sprintf("Failed to pull image %q: %v", r.Image, text))
-		p.event(r, corev1.EventTypeWarning, "Failed", "Error: ErrImagePull")
-		return Result{}, p.penalise(key, text)
+		reason, text := explain(r.Image, text)
+		p.event(r, corev1.EventTypeWarning, "Failed", "Error: "+reason)
+		return Result{}, p.penalise(key, reason, text)
 	}
 	p.mu.Lock()
 	delete(p.backoff, key)
@@ -205,8 +218,21 @@ func (p *Puller) pull(ctx context.Context, r Request, image string) (Result, err
 	return res, nil
 }
 
+// explain gives a failure Kubernetes' name: runtimes put those of the CRI in front of what they say.
+func explain(image, text string) (reason, message string) {
+	for name, why := range map[string]string{
+		crierrors.ErrRegistryUnavailable.Error():       "the registry is unavailable",
+		crierrors.ErrSignatureValidationFailed.Error(): "the signature validation failed",
+	} {
+		if rest, ok := strings.CutPrefix(text, name); ok {
+			return name, fmt.Sprintf("image pull failed for %s because %s%s", image, why, rest)
+		}
+	}
+	return "ErrImagePull", text
+}
+
 // penalise makes the Pod wait longer for each failure. The failure itself is told first, the waiting at the next attempt.
-func (p *Puller) penalise(key, text string) *Error {
+func (p *Puller) penalise(key, reason, text string) *Error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	b := p.backoff[key]
@@ -216,8 +242,8 @@ func (p *Puller) penalise(key, text string) *Error {
 	}
 	now := p.clock.Now()
 	b.wait = min(max(firstBackoff, 2*b.wait), maxBackoff)
-	b.until, b.lastErr = now.Add(b.wait), "ErrImagePull: "+text
-	return &Error{Reason: "ErrImagePull", Message: text, RetryAt: now.Add(time.Second)}
+	b.until, b.lastErr = now.Add(b.wait), reason+": "+text
+	return &Error{Reason: reason, Message: text, RetryAt: now.Add(time.Second)}
 }
 
 // Forget drops what is remembered of a Pod.
@@ -241,14 +267,11 @@ func (p *Puller) size(ctx context.Context, image string) uint64 {
 
 // share pulls the image, or waits for a pull of the same image with the same credentials that is under way. The pull ends with the last
 // that waits for it.
-func (p *Puller) share(ctx context.Context, r Request, image string, creds []credential) (time.Duration, error) {
-	var fitting []*runtimeapi.AuthConfig
+func (p *Puller) share(ctx context.Context, r Request, image string, creds []login.Login) (time.Duration, error) {
+	fitting := login.Fitting(creds, image)
 	key := image
-	for _, c := range creds {
-		if c.matches(image) {
-			fitting = append(fitting, c.auth)
-			key += "\x00" + c.auth.String()
-		}
+	for _, a := range fitting {
+		key += "\x00" + a.String()
 	}
 	p.mu.Lock()
 	x := p.running[key]
@@ -287,18 +310,20 @@ func (p *Puller) share(ctx context.Context, r Request, image string, creds []cre
 	return 0, ctx.Err()
 }
 
-// try pulls with each of the credentials in turn, without any if there are none, and tells the last error.
+// try pulls with each of the credentials in turn, and last without any: then the runtime may have a login of the node's own. It tells what
+// was said to the credentials, if there are any.
 func (p *Puller) try(ctx context.Context, r Request, image string, auths []*runtimeapi.AuthConfig) error {
-	if len(auths) == 0 {
-		auths = []*runtimeapi.AuthConfig{nil}
-	}
-	var err error
-	for _, a := range auths {
-		if _, err = p.images.PullImage(ctx, &runtimeapi.ImageSpec{Image: image, UserSpecifiedImage: r.Image}, a, r.Sandbox); err == nil {
-			return nil
+	var first error
+	for _, a := range append(auths, nil) {
+		_, err := p.images.PullImage(ctx, &runtimeapi.ImageSpec{Image: image, UserSpecifiedImage: r.Image}, a, r.Sandbox)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		if first == nil {
+			first = err
 		}
 	}
-	return err
+	return first
 }
 
 // message is an error's text without the gRPC dressing.

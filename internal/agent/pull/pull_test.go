@@ -197,3 +197,36 @@ func TestSecrets(t *testing.T) {
 		t.Error("a secret of another type went unnoticed")
 	}
 }
+
+// The runtime's own names for failures become the reason, as with kubelet.
+func TestReasons(t *testing.T) {
+	images, _, c, p := setup()
+	for text, want := range map[string]*Error{
+		"boom":                          {Reason: "ErrImagePull", Message: "boom"},
+		"RegistryUnavailable: no route": {Reason: "RegistryUnavailable", Message: "image pull failed for x because the registry is unavailable: no route"},
+		"SignatureValidationFailed: no": {Reason: "SignatureValidationFailed", Message: "image pull failed for x because the signature validation failed: no"},
+	} {
+		images.fail = errors.New(text)
+		_, err := p.Ensure(t.Context(), request("x", corev1.PullAlways))
+		var got *Error
+		if !errors.As(err, &got) || got.Reason != want.Reason || got.Message != want.Message {
+			t.Errorf("%s: %v", text, err)
+		}
+		p.Forget("u")
+		c.Step(time.Second)
+	}
+}
+
+// Who has no fitting secret, or only wrong ones, may still be let in as the node, or as nobody.
+func TestNodeLogin(t *testing.T) {
+	images, _, _, p := setup()
+	secret := &corev1.Secret{Type: corev1.SecretTypeDockerConfigJson, Data: map[string][]byte{corev1.DockerConfigJsonKey: []byte(
+		`{"auths":{"*.example.com":{"username":"t","password":"p"}}}`)}}
+	images.fail = errors.New("no")
+	if _, err := p.Ensure(t.Context(), request("a.example.com/x", corev1.PullAlways, secret)); reason(err) != "ErrImagePull" {
+		t.Error(err)
+	}
+	if len(images.pulls) != 2 || images.pulls[0].GetUsername() != "t" || images.pulls[0].GetServerAddress() != "a.example.com" || images.pulls[1] != nil {
+		t.Errorf("pulled as %v", images.pulls)
+	}
+}

@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	cri "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	crierrors "k8s.io/cri-api/pkg/errors"
 )
 
 var _ cri.ImageManagerService = (*Store)(nil)
@@ -60,11 +62,15 @@ func (s *Store) ImageStatus(ctx context.Context, spec *runtimeapi.ImageSpec, ver
 	return resp, nil
 }
 
-// PullImage is Pull in the CRI's terms; it returns the image's ID.
+// PullImage is Pull in the CRI's terms; it returns the image's ID. An error of a registry that cannot be reached begins with the name that
+// kubelet looks for.
 func (s *Store) PullImage(
 	ctx context.Context, spec *runtimeapi.ImageSpec, auth *runtimeapi.AuthConfig, _ *runtimeapi.PodSandboxConfig,
 ) (string, error) {
 	img, err := s.Pull(ctx, spec.GetImage(), PullOptions{Auth: auth})
+	if errors.Is(err, ErrUnavailable) {
+		err = fmt.Errorf("%w: %w", crierrors.ErrRegistryUnavailable, err)
+	}
 	if err != nil {
 		return "", err
 	}

@@ -9,11 +9,15 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"carob.dev/carob/internal/runtime/image/login"
 	"carob.dev/carob/test/registry/serve"
 )
 
@@ -90,5 +94,44 @@ func TestPullTLS(t *testing.T) {
 			}
 			t.Log(err)
 		})
+	}
+}
+
+// A pull that brings no login has the node's; one that brings a login has that alone.
+func TestPullAsNode(t *testing.T) {
+	w := newWeb(t, map[string]serve.Login{"secret": {User: "u", Password: "p"}})
+	w.add(t, simple(t), "docker.io/library/secret:1")
+	s := w.store(t)
+	file := filepath.Join(t.TempDir(), "config.json")
+	var err error
+	if s.cfg.Login, err = login.New(login.Config{File: file}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		file string
+		auth *runtimeapi.AuthConfig
+		want error
+	}{
+		{`{"auths":{"docker.io":{"username":"u","password":"wrong"}}}`, nil, ErrUnauthorized},
+		{`{`, nil, ErrInvalid},
+		{`{"auths":{"docker.io/library":{"username":"u","password":"wrong"},"docker.io":{"username":"u","password":"p"}}}`, &runtimeapi.AuthConfig{Username: "u", Password: "x"}, ErrUnauthorized},
+		{`{"auths":{"docker.io/library":{"username":"u","password":"wrong"},"docker.io":{"username":"u","password":"p"}}}`, &runtimeapi.AuthConfig{}, nil},
+	} {
+		if err := os.WriteFile(file, []byte(c.file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.PullImage(t.Context(), &runtimeapi.ImageSpec{Image: "secret:1"}, c.auth, nil); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", c.file, err)
+		}
+	}
+}
+
+// What kubelet looks for stands first, and the code is still there.
+func TestUnavailableRegistry(t *testing.T) {
+	w := newWeb(t, nil)
+	w.hook = func(rw http.ResponseWriter, _ *http.Request) bool { rw.WriteHeader(http.StatusBadGateway); return true }
+	_, err := w.store(t).PullImage(t.Context(), &runtimeapi.ImageSpec{Image: "x"}, nil, nil)
+	if err == nil || !strings.HasPrefix(status.Convert(err).Message(), "RegistryUnavailable: failed to pull image") || status.Code(err) != codes.Unavailable {
+		t.Errorf("%v, %v", status.Code(err), err)
 	}
 }

@@ -51,17 +51,24 @@ func fingerprint(a *runtimeapi.AuthConfig) string {
 
 func (s *Store) pull(ctx context.Context, ref reference.Named, auth *runtimeapi.AuthConfig, tell func(Progress)) (string, error) {
 	defer s.beginIngest()()
+	auths := []*runtimeapi.AuthConfig{auth}
+	if anonymous(auth) {
+		own, err := s.cfg.Login.For(ctx, ref.String())
+		if err != nil {
+			return "", fmt.Errorf("%w %w", ErrInvalid, err)
+		}
+		if len(own) > 0 {
+			auths = own
+		}
+	}
 	start := s.cfg.Clock.Now()
-	src, err := newRemote(s.cfg.RegistryConfigDir, ref, auth)
-	if err != nil {
-		return "", err
+	var r *record
+	var err error
+	for _, a := range auths {
+		if r, err = s.pullAs(ctx, ref, a, tell); !errors.Is(err, ErrUnauthorized) {
+			break
+		}
 	}
-	desc, data, err := src.resolve(ctx, s, ref)
-	if err != nil {
-		return "", err
-	}
-	m := &meter{tell: tell, clock: s.cfg.Clock, p: Progress{Ref: ref.String()}}
-	r, err := s.pullResolved(ctx, src, ref, desc, data, m)
 	if err != nil {
 		// What arrived helps the next attempt, unless there is no room for it.
 		if errors.Is(err, syscall.ENOSPC) {
@@ -72,6 +79,23 @@ func (s *Store) pull(ctx context.Context, ref reference.Named, auth *runtimeapi.
 	}
 	s.log.Info("pulled image", "image", ref.String(), "id", r.ID, "size", r.Size, "took", s.cfg.Clock.Since(start))
 	return r.ID, nil
+}
+
+func anonymous(c *runtimeapi.AuthConfig) bool {
+	return c == nil || c.Username+c.Password+c.Auth+c.IdentityToken+c.RegistryToken == ""
+}
+
+func (s *Store) pullAs(ctx context.Context, ref reference.Named, auth *runtimeapi.AuthConfig, tell func(Progress)) (*record, error) {
+	src, err := newRemote(s.cfg.RegistryConfigDir, ref, auth)
+	if err != nil {
+		return nil, err
+	}
+	desc, data, err := src.resolve(ctx, s, ref)
+	if err != nil {
+		return nil, err
+	}
+	m := &meter{tell: tell, clock: s.cfg.Clock, p: Progress{Ref: ref.String()}}
+	return s.pullResolved(ctx, src, ref, desc, data, m)
 }
 
 func (s *Store) pullResolved(ctx context.Context, src *remote, ref reference.Named, desc ocispec.Descriptor, data []byte, m *meter) (*record, error) {

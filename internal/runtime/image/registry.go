@@ -62,7 +62,7 @@ func newRemote(dir string, ref reference.Named, auth *runtimeapi.AuthConfig) (*r
 
 // credentials are what a host is shown. Those that name a server go to that registry and its mirrors only.
 func credentials(c *runtimeapi.AuthConfig, registry, host string) (authn.Authenticator, error) {
-	if c == nil || c.Username+c.Password+c.Auth+c.IdentityToken+c.RegistryToken == "" {
+	if anonymous(c) {
 		return authn.Anonymous, nil
 	}
 	if c.ServerAddress != "" {

@@ -19,6 +19,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"carob.dev/carob/internal/failpoint"
+	"carob.dev/carob/internal/runtime/image/login"
 )
 
 // Config says where a Store lives and how it behaves.
@@ -27,6 +28,8 @@ type Config struct {
 	Dir string
 	// RegistryConfigDir holds <host>/hosts.toml and _default/hosts.toml, as containerd's certs.d does. Empty: no mirrors.
 	RegistryConfigDir string
+	// Login has the node's own credentials, for pulls that bring none. Nil: none.
+	Login *login.Keyring
 	// InUse says whether a container uses the image with this ID. Such an image can lose its names, never its layers.
 	InUse func(id string) bool
 	// Pinned are references that garbage collection should spare.
