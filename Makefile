@@ -43,6 +43,7 @@ lint: shim ## format, vet, static analysis
 	@fmt=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$fmt" || { echo "not gofmt-ed:"; echo "$$fmt"; exit 1; }
 	go vet ./...
 	go vet -tags e2e ./test/e2e
+	go vet -tags crash ./test/crash
 	go tool staticcheck ./...
 
 .PHONY: check
@@ -75,6 +76,11 @@ vm: build test-images ## a Carob on a machine with cgroup v2 alone, in qemu, wit
 .PHONY: bench
 bench: build test-images ## speed and weight beside the kernel floor, with their budgets
 	./test/bench/run.sh
+
+ROUNDS ?= 500
+.PHONY: crash
+crash: shim test-images ## die at every point of a Pod's life, and ROUNDS times (500) at random; nothing may be lost or left (root)
+	go test -v -tags crash -timeout 120m ./test/crash -rounds $(ROUNDS)
 
 .PHONY: density
 density: build test-images ## 500 Pods on one node: created, listed, deleted; time and memory (root)
