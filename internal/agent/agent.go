@@ -21,6 +21,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"carob.dev/carob/internal/agent/idrange"
+	"carob.dev/carob/internal/agent/imagegc"
 	"carob.dev/carob/internal/agent/logs"
 	"carob.dev/carob/internal/agent/node"
 	"carob.dev/carob/internal/agent/podstate"
@@ -38,6 +39,7 @@ type Agent struct {
 	puller   *pull.Puller
 	handlers *probe.Handlers
 	rotator  *logs.Rotator
+	images   *imagegc.Collector
 	machine  node.Machine
 	handler  http.Handler
 	node     *node.Node
@@ -74,6 +76,8 @@ func New(cfg Config) (*Agent, error) {
 	a.node = node.New(node.Config{Name: cfg.NodeName, Client: cfg.Client, Images: cfg.Images, Runtime: cfg.Runtime, MaxPods: cfg.MaxPods,
 		PodCIDR: cfg.PodCIDR, IPs: cfg.NodeIPs, Port: cfg.Port, Machine: machine, Root: cfg.Root, KubernetesVersion: version.KubernetesVersion,
 		RuntimeVersion: cfg.RuntimeName + "://" + cfg.RuntimeVersion, Recorder: cfg.Recorder, Log: cfg.Log, Clock: cfg.Clock})
+	a.images = imagegc.New(imagegc.Config{Images: cfg.Images, Containers: cfg.Runtime, Policy: cfg.ImageGC, Recorder: cfg.Recorder,
+		Node: &corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: cfg.NodeName, UID: types.UID(cfg.NodeName)}, Log: cfg.Log, Clock: cfg.Clock})
 	a.rotator = logs.NewRotator(logs.Limits{MaxSize: 10 << 20, MaxFiles: 5}, cfg.Runtime.ReopenContainerLog, cfg.Clock, cfg.Log)
 	a.pods = podInformer(cfg.Client, cfg.NodeName)
 	factory := cfg.Informers
@@ -164,6 +168,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.missed()
 	a.node.Up()
+	a.wg.Go(func() { a.images.Run(ctx) })
 	select {
 	case <-ctx.Done():
 		return ctx.Err()

@@ -20,6 +20,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"carob.dev/carob/internal/agent/admit"
+	"carob.dev/carob/internal/agent/imagegc"
 	"carob.dev/carob/internal/agent/volume"
 	"carob.dev/carob/internal/sys"
 	"carob.dev/carob/internal/version"
@@ -71,6 +72,8 @@ type Config struct {
 	// ClusterDNS and ClusterDomain are the cluster's resolver; empty while there is none.
 	ClusterDNS    []string
 	ClusterDomain string
+	// ImageGC says when unused images are removed; never when zero.
+	ImageGC imagegc.Policy
 	// Security is what Pods may ask of the kernel.
 	Security admit.Security
 	// SeccompDir is the absolute folder of seccomp profiles that Pods may name; Root/seccomp when empty.
@@ -100,6 +103,12 @@ func (c *Config) check() error {
 	}
 	if c.Clock == nil {
 		c.Clock = clock.RealClock{}
+	}
+	if c.ImageGC == (imagegc.Policy{}) {
+		c.ImageGC = imagegc.Policy{HighPercent: 100, LowPercent: 100}
+	}
+	if err := c.ImageGC.Check(); err != nil {
+		return fmt.Errorf("agent: %w", err)
 	}
 	if c.MaxPods == 0 {
 		c.MaxPods = 110

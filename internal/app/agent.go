@@ -17,6 +17,7 @@ import (
 
 	"carob.dev/carob/internal/agent"
 	"carob.dev/carob/internal/agent/admit"
+	"carob.dev/carob/internal/agent/imagegc"
 	"carob.dev/carob/internal/agent/processes"
 	"carob.dev/carob/internal/apiserver/inproc"
 	"carob.dev/carob/internal/sys"
@@ -35,7 +36,9 @@ func (c *Carob) startAgent(context.Context) error {
 		NodeName: c.cfg.NodeName, Client: client, Informers: c.shared, Runtime: c.pods.runtime, Images: c.pods.images, Streaming: c.pods.streaming,
 		RuntimeName: c.pods.name, RuntimeVersion: c.pods.version, RuntimeChanged: c.pods.changed,
 		Root: c.cfg.Root, RunDir: c.cfg.RunDir(), MaxPods: c.cfg.MaxPods, PodCIDR: nodeCIDR(c.cfg), NodeIPs: c.node,
-		Security:   admit.Security{UnsafeSysctls: c.cfg.AllowedUnsafeSysctls, AppArmor: sys.AppArmor()},
+		Security: admit.Security{UnsafeSysctls: c.cfg.AllowedUnsafeSysctls, AppArmor: sys.AppArmor()},
+		ImageGC: imagegc.Policy{HighPercent: c.cfg.Images.HighPercent, LowPercent: c.cfg.Images.LowPercent, MinAge: c.cfg.Images.MinAge,
+			MaxAge: c.cfg.Images.MaxAge},
 		CgroupRoot: c.cfg.CgroupRoot(), Recorder: c.recorder("kubelet"), Log: c.opt.Log.With("part", "agent"),
 	})
 	if err != nil {

@@ -26,6 +26,7 @@ import (
 	"carob.dev/carob/internal/network"
 	"carob.dev/carob/internal/runtime"
 	"carob.dev/carob/internal/runtime/image"
+	"carob.dev/carob/internal/runtime/image/login"
 	"carob.dev/carob/internal/scheduler"
 )
 
@@ -33,8 +34,14 @@ func parent(path string) string { return filepath.Dir(path) }
 
 // openRuntime brings up what Pods are made of. The image store asks the runtime which images are in use, so the runtime comes last.
 func (c *Carob) openRuntime(ctx context.Context) (err error) {
+	logins, err := login.New(login.Config{File: c.cfg.Images.Logins, ProviderConfig: c.cfg.Images.ProviderConfig, ProviderDir: c.cfg.Images.ProviderDir,
+		Log: c.opt.Log.With("part", "images")})
+	if err != nil {
+		return err
+	}
 	c.images, err = image.Open(ctx, image.Config{
 		Dir: c.cfg.Path("images"), RegistryConfigDir: c.cfg.RegistryConfigDir, Log: c.opt.Log.With("part", "images"),
+		Login: logins, Pinned: c.cfg.Images.Pinned, Parallel: c.cfg.Images.Downloads,
 		InUse: func(id string) bool { return c.runtime != nil && c.runtime.UsesImage(id) },
 	})
 	if err != nil {

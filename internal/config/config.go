@@ -49,6 +49,8 @@ type Config struct {
 	// OCIRuntimes maps a handler's name (as RuntimeClass names it) to the path of a program with the OCI runtime
 	// command line. The handler "" is the default.
 	OCIRuntimes map[string]string
+	// Images says how the node gets its images, and when it drops them.
+	Images Images
 	// AllowedUnsafeSysctls are sysctls, or beginnings of names that end with *, that Pods may set besides the safe ones.
 	AllowedUnsafeSysctls []string
 	// CDISpecDirs are the folders of CDI specifications, those that win last.
@@ -70,6 +72,7 @@ func Default(root string) Config {
 		LogLevel:          "info",
 		Kubeconfig:        "/etc/carob/admin.kubeconfig",
 		RegistryConfigDir: "/etc/carob/certs.d",
+		Images:            defaultImages(),
 		OCIRuntimes:       map[string]string{"": "crun", "crun": "crun", "runc": "runc"},
 		CDISpecDirs:       []string{"/etc/cdi", "/var/run/cdi"},
 	}

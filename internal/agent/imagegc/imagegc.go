@@ -100,8 +100,11 @@ func statfs(path string) (capacity, available int64, err error) {
 	return int64(fs.Blocks) * fs.Bsize, int64(fs.Bavail) * fs.Bsize, nil
 }
 
-// Run collects every five minutes until ctx ends. A failure that comes a second time in a row is told by an event.
+// Run collects every five minutes until ctx ends, unless the policy never wants anything gone. A failure that comes a second time in a row is told by an event.
 func (c *Collector) Run(ctx context.Context) {
+	if c.cfg.Policy.HighPercent >= 100 && c.cfg.Policy.MaxAge == 0 {
+		return
+	}
 	failing := false
 	for {
 		err := c.Collect(ctx)
