@@ -170,7 +170,7 @@ func (n *Node) look(ctx context.Context) facts {
 	f.images = n.images
 	f.handlers, f.features = st.GetRuntimeHandlers(), st.GetFeatures()
 	for _, c := range st.GetStatus().GetConditions() {
-		if !c.GetStatus() {
+		if !c.GetStatus() && (c.GetType() == runtimeapi.RuntimeReady || c.GetType() == runtimeapi.NetworkReady) { // others are a runtime's own
 			f.notReady = fmt.Sprintf("container runtime not ready: %s=false reason:%s message:%s", c.GetType(), c.GetReason(), c.GetMessage())
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/tools/record"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	critest "k8s.io/cri-api/pkg/apis/testing"
 	testclock "k8s.io/utils/clock/testing"
 )
@@ -67,7 +68,7 @@ func TestNodeRegistersAndRenews(t *testing.T) {
 	}
 	until(t, "no lease", func() bool { return renewed().Equal(c.Now()) })
 	for range 3 {
-		until(t, "nobody waits", c.HasWaiters)
+		until(t, "not both wait", func() bool { return c.Waiters() == 2 }) // the status and the lease
 		c.Step(10 * time.Second)
 		until(t, "the lease is not renewed", func() bool { return renewed().Equal(c.Now()) })
 	}
@@ -94,6 +95,45 @@ func TestNodeThatIsThere(t *testing.T) {
 	if node.Labels["mine"] != "1" || node.Labels[corev1.LabelOSStable] != "linux" || !isReady(&node.Status) || len(node.Status.Conditions) != 5 {
 		t.Errorf("%+v", node)
 	}
+}
+
+// TestNodeIsAsReadyAsItsRuntime: only what the CRI itself knows counts, and a node that is not ready looks again soon.
+func TestNodeIsAsReadyAsItsRuntime(t *testing.T) {
+	client, c := fake.NewClientset(), testclock.NewFakeClock(time.Unix(1_700_000_000, 0))
+	n := testNode(client, c)
+	r := critest.NewFakeRuntimeService()
+	n.cfg.Runtime = r
+	set := func(runtime, network, other bool) {
+		r.Lock()
+		defer r.Unlock()
+		r.FakeStatus = &runtimeapi.RuntimeStatus{Conditions: []*runtimeapi.RuntimeCondition{{Type: "RuntimeReady", Status: runtime},
+			{Type: "NetworkReady", Status: network, Reason: "NetworkPluginNotReady"}, {Type: "ContainerdHasNoDeprecationWarnings", Status: other}}}
+	}
+	set(true, false, false)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); n.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	n.Up()
+	ready := func() string {
+		node, err := client.CoreV1().Nodes().Get(t.Context(), "n.example", metav1.GetOptions{})
+		if err != nil {
+			return ""
+		}
+		for _, cond := range node.Status.Conditions {
+			if cond.Type == corev1.NodeReady {
+				return cond.Reason + ": " + cond.Message
+			}
+		}
+		return ""
+	}
+	const down = "KubeletNotReady: container runtime not ready: NetworkReady=false reason:NetworkPluginNotReady message:"
+	until(t, "the network is not told to be missing", func() bool { return ready() == down })
+	set(true, true, false)
+	until(t, "the node is not ready", func() bool {
+		c.Step(200 * time.Millisecond)
+		return ready() == "KubeletReady: kubelet is posting ready status"
+	})
 }
 
 func TestReadMachine(t *testing.T) {

@@ -173,7 +173,8 @@ func forward(ctx context.Context, conn httpstream.Connection, port int32, stream
 	case <-done:
 	case <-conn.CloseChan():
 	case <-ctx.Done():
-		return errors.Join(ctx.Err(), stream.Close())
+		stream.Close()
+		return ctx.Err()
 	}
 	select { // the runtime ends the error stream first
 	case text := <-trouble:
@@ -183,5 +184,6 @@ func forward(ctx context.Context, conn httpstream.Connection, port int32, stream
 	case <-conn.CloseChan():
 	case <-ctx.Done():
 	}
-	return errors.Join(err, stream.Close())
+	stream.Close() // the client may have closed it already
+	return err
 }
