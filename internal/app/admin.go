@@ -113,8 +113,11 @@ func (c *Carob) serveImages(w http.ResponseWriter, r *http.Request) {
 func (c *Carob) status() admin.Status {
 	v := version.Get()
 	s := admin.Status{
-		Node: c.cfg.NodeName, PID: os.Getpid(), Version: v.Version, Commit: v.Commit, Root: c.cfg.Root, Server: c.serverURL(),
-		Kubeconfig: c.cfg.Kubeconfig, Runtime: c.pods.String(), Started: c.stages.began, Steps: c.stages.times(), Problems: []health.Problem{},
+		Node: c.cfg.NodeName, PID: os.Getpid(), Version: v.Version, Commit: v.Commit, Root: c.cfg.Root,
+		Runtime: c.pods.String(), Started: c.stages.began, Steps: c.stages.times(), Problems: []health.Problem{},
+	}
+	if c.api != nil {
+		s.Server, s.Kubeconfig = c.serverURL(), c.cfg.Kubeconfig
 	}
 	select {
 	case <-c.ready:

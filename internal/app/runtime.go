@@ -24,8 +24,8 @@ const runtimeLong = `Runs the Pod runtime alone, without a control plane: a kube
   carob runtime
   crictl --runtime-endpoint unix:///run/carob/cri.sock ps
 
-Settings of the control plane (API server, services, datastore) have no meaning here. Stop the Pods with crictl, or all of them and
-everything else with: carob uninstall.`
+Settings of the control plane (API server, services, datastore) have no meaning here. carob image and carob status work; carob down
+stops all Pods, then this.`
 
 func runtimeCommand() *cobra.Command {
 	c := &cobra.Command{Use: "runtime", Short: "the Pod runtime alone, on a CRI socket", Long: runtimeLong, Args: cobra.NoArgs}
@@ -37,6 +37,9 @@ func runtimeCommand() *cobra.Command {
 		}
 		if cfg.RuntimeEndpoint != "" {
 			return cli.Usage(errors.New("--runtime-endpoint has no meaning here: this is a runtime itself"))
+		}
+		if cfg.RuntimeEndpoint != "" {
+			return cli.Usage(errors.New("--runtime-endpoint names another runtime; this is one"))
 		}
 		ctx, stop := signal.NotifyContext(c.Context(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 		defer stop()
@@ -50,7 +53,7 @@ func runtimeCommand() *cobra.Command {
 // runRuntime opens images, network and runtime and serves them until ctx ends.
 func runRuntime(ctx context.Context, cfg config.Config, log *slog.Logger, tell func(string)) (err error) {
 	keepHeapSmall()
-	c := &Carob{cfg: cfg, opt: Options{Log: log, Tell: tell}, stages: newStages(log, func(string) {})}
+	c := &Carob{cfg: cfg, opt: Options{Log: log, Tell: tell}, stages: newStages(log, func(string) {}), ready: make(chan struct{}), downAsked: make(chan downRequest, 1)}
 	defer func() { err = errors.Join(err, c.stages.end()) }()
 	if err := c.checkHost(); err != nil {
 		return err
@@ -67,12 +70,20 @@ func runRuntime(ctx context.Context, cfg config.Config, log *slog.Logger, tell f
 	if err := c.serveCRI(); err != nil {
 		return err
 	}
+	if err := c.startAdmin(); err != nil {
+		return err
+	}
+	close(c.ready)
 	tell("the runtime serves unix://" + criSocket(cfg))
 	c.stages.run("heap trimming", trimHeap)
 	select {
 	case <-ctx.Done():
 		return nil
 	case err := <-c.stages.failed:
+		return err
+	case d := <-c.downAsked:
+		err := stopAll(ctx, c.runtime, d.tell)
+		d.ended <- err
 		return err
 	}
 }

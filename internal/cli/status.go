@@ -42,8 +42,11 @@ func statusCommand() *cobra.Command {
 func printStatus(w io.Writer, s admin.Status) error {
 	if s.PID != 0 {
 		t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-		fmt.Fprintf(t, "node\t%s\nready\t%v\nserver\t%s\nkubeconfig\t%s\nroot\t%s\nruntime\t%s\nprocess\t%d, up %s\nversion\t%s (%s)\n", s.Node, s.Ready, s.Server,
-			s.Kubeconfig, s.Root, s.Runtime, s.PID, time.Since(s.Started).Round(time.Second), s.Version, s.Commit)
+		if s.Server != "" {
+			fmt.Fprintf(t, "node\t%s\nserver\t%s\nkubeconfig\t%s\n", s.Node, s.Server, s.Kubeconfig)
+		}
+		fmt.Fprintf(t, "ready\t%v\nroot\t%s\nruntime\t%s\nprocess\t%d, up %s\nversion\t%s (%s)\n", s.Ready, s.Root, s.Runtime, s.PID,
+			time.Since(s.Started).Round(time.Second), s.Version, s.Commit)
 		for _, step := range s.Steps {
 			fmt.Fprintf(t, "start: %s\t%d ms\n", step.Name, step.Millis)
 		}

@@ -26,11 +26,12 @@ func SocketPath(c config.Config) string { return filepath.Join(c.RunDir(), "admi
 
 // Status is what a running Carob tells of itself.
 type Status struct {
-	Node       string `json:"node"`
-	PID        int    `json:"pid"`
-	Version    string `json:"version"`
-	Commit     string `json:"commit"`
-	Root       string `json:"root"`
+	Node    string `json:"node"`
+	PID     int    `json:"pid"`
+	Version string `json:"version"`
+	Commit  string `json:"commit"`
+	Root    string `json:"root"`
+	// Server and Kubeconfig are empty where the Pod runtime runs alone.
 	Server     string `json:"server"`
 	Kubeconfig string `json:"kubeconfig"`
 	// Runtime is what Pods are made with: name, version, and the socket of one that is not Carob's own.

@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -120,9 +121,14 @@ func (s *Server) answer(ctx context.Context, req any, info *grpc.UnaryServerInfo
 	return resp, nil
 }
 
-// coded gives an error that has no code, and says that time ran out or the caller left, that code.
+// coded gives an error that has no code, and says that time ran out or the caller left, that code. One that wraps an error with a code is
+// worded without that code's own words in the middle.
 func coded(err error) error {
-	if _, ok := status.FromError(err); ok {
+	if s, ok := status.FromError(err); ok {
+		var inner interface{ GRPCStatus() *status.Status }
+		if errors.As(err, &inner) {
+			return status.Error(s.Code(), strings.Replace(err.Error(), inner.GRPCStatus().Err().Error(), inner.GRPCStatus().Message(), 1))
+		}
 		return err
 	}
 	for cause, code := range map[error]codes.Code{context.DeadlineExceeded: codes.DeadlineExceeded, context.Canceled: codes.Canceled} {

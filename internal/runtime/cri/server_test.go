@@ -13,15 +13,19 @@ import (
 func TestCoded(t *testing.T) {
 	for _, c := range []struct {
 		err  error
-		want codes.Code
+		code codes.Code
+		text string
 	}{
-		{fmt.Errorf("pull: %w", context.DeadlineExceeded), codes.DeadlineExceeded},
-		{fmt.Errorf("pull: %w", context.Canceled), codes.Canceled},
-		{fmt.Errorf("wrapped: %w", status.Error(codes.NotFound, "gone")), codes.NotFound},
-		{errors.New("plain"), codes.Unknown},
+		{fmt.Errorf("pull: %w", context.DeadlineExceeded), codes.DeadlineExceeded, "pull: context deadline exceeded"},
+		{fmt.Errorf("pull: %w", context.Canceled), codes.Canceled, "pull: context canceled"},
+		{status.Error(codes.NotFound, "gone"), codes.NotFound, "gone"},
+		{fmt.Errorf("exec: %w", status.Error(codes.NotFound, "gone")), codes.NotFound, "exec: gone"},
+		{fmt.Errorf("exec: %w", errors.Join(status.Error(codes.NotFound, "gone"), errors.New("more"))), codes.NotFound, "exec: gone\nmore"},
+		{errors.New("plain"), codes.Unknown, "plain"},
 	} {
-		if got := status.Code(coded(c.err)); got != c.want {
-			t.Errorf("%v: %v, want %v", c.err, got, c.want)
+		got := status.Convert(coded(c.err))
+		if got.Code() != c.code || got.Message() != c.text {
+			t.Errorf("%v: %v %q, want %v %q", c.err, got.Code(), got.Message(), c.code, c.text)
 		}
 	}
 }
