@@ -3,8 +3,11 @@ package runtime
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
 	"slices"
-	"strconv"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
@@ -48,45 +51,56 @@ func containerStatus(rec *containerRecord) *runtimeapi.ContainerStatus {
 	return s
 }
 
-// PodSandboxStatus tells a sandbox's state with that of its containers. Verbose adds info "pid" (of pause) and "netns".
+// PodSandboxStatus tells a sandbox's state with that of its containers. Verbose adds "pid" (of pause, 0 if there is none) and, as JSON for
+// people who look, "info".
 func (r *Runtime) PodSandboxStatus(_ context.Context, id string, verbose bool) (*runtimeapi.PodSandboxStatusResponse, error) {
 	sb, err := r.findSandbox(id)
 	if err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	resp := &runtimeapi.PodSandboxStatusResponse{Status: sandboxStatus(&sb.rec), Timestamp: r.cfg.Clock.Now().UnixNano()}
 	for _, c := range r.containersOf(sb) {
 		resp.ContainersStatuses = append(resp.ContainersStatuses, containerStatus(&c.rec))
 	}
-	if verbose {
-		pid := 0
-		if sb.rec.Ready {
-			pid = sb.rec.PausePID
-		}
-		resp.Info = map[string]string{"pid": strconv.Itoa(pid)}
+	rec := sb.rec
+	r.mu.Unlock()
+	if !verbose {
+		return resp, nil
 	}
-	return resp, nil
+	info := map[string]any{"pid": 0, "config": rec.Config, "shim": r.cfg.shimSocket(rec.ID), "cgroup": path.Dir(r.containerCgroup(sb, "x"))}
+	if rec.Ready {
+		info["pid"] = rec.PausePID
+		info["namespaces"] = fmt.Sprintf("/proc/%d/ns", rec.PausePID)
+	}
+	resp.Info, err = verboseInfo(info)
+	return resp, err
 }
 
-// ContainerStatus tells a container's state. Verbose adds info "pid" and "info", the latter with pid and cgroup as JSON.
+// ContainerStatus tells a container's state. Verbose adds "pid" and, as JSON for people who look, "info" with its cgroup, what was asked
+// for, and the OCI specification it became.
 func (r *Runtime) ContainerStatus(_ context.Context, id string, verbose bool) (*runtimeapi.ContainerStatusResponse, error) {
 	c, err := r.findContainer(id)
 	if err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	resp := &runtimeapi.ContainerStatusResponse{Status: containerStatus(&c.rec)}
-	if verbose {
-		info, err := json.Marshal(map[string]any{"pid": c.rec.PID, "cgroup": c.rec.Cgroup, "sandboxID": c.rec.SandboxID})
-		if err != nil {
-			return nil, err
-		}
-		resp.Info = map[string]string{"pid": strconv.Itoa(c.rec.PID), "info": string(info)}
+	resp, rec := &runtimeapi.ContainerStatusResponse{Status: containerStatus(&c.rec)}, c.rec
+	r.mu.Unlock()
+	if !verbose {
+		return resp, nil
 	}
-	return resp, nil
+	info := map[string]any{"pid": rec.PID, "cgroup": rec.Cgroup, "sandboxID": rec.SandboxID, "config": rec.Config}
+	if raw, err := os.ReadFile(filepath.Join(r.cfg.bundleDir(rec.ID), "config.json")); err == nil && json.Valid(raw) { // it ends with the boot
+		info["runtimeSpec"] = json.RawMessage(raw)
+	}
+	resp.Info, err = verboseInfo(info)
+	return resp, err
+}
+
+func verboseInfo(info map[string]any) (map[string]string, error) {
+	raw, err := json.Marshal(info)
+	return map[string]string{"pid": fmt.Sprint(info["pid"]), "info": string(raw)}, err
 }
 
 func hasLabels(have, want map[string]string) bool {
