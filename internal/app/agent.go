@@ -62,7 +62,14 @@ func (c *Carob) serveProcesses(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	prefix := "/" + c.cfg.CgroupRoot() + "/"
-	procs, err := sys.Processes(func(cgroups []string) bool {
+	pauses := map[int]bool{} // another runtime may have them in a cgroup of its own
+	for _, s := range sandboxes {
+		pauses[s.PausePID] = true
+	}
+	procs, err := sys.Processes(func(pid int, cgroups []string) bool {
+		if pauses[pid] {
+			return true
+		}
 		for _, g := range cgroups {
 			if strings.HasPrefix(g, prefix) {
 				return true

@@ -36,9 +36,6 @@ func runtimeCommand() *cobra.Command {
 			return cli.Usage(err)
 		}
 		if cfg.RuntimeEndpoint != "" {
-			return cli.Usage(errors.New("--runtime-endpoint has no meaning here: this is a runtime itself"))
-		}
-		if cfg.RuntimeEndpoint != "" {
 			return cli.Usage(errors.New("--runtime-endpoint names another runtime; this is one"))
 		}
 		ctx, stop := signal.NotifyContext(c.Context(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)

@@ -27,12 +27,12 @@ type Process struct {
 // namespaceKinds are the links of /proc/<pid>/ns that Processes reads.
 var namespaceKinds = []string{"cgroup", "ipc", "mnt", "net", "pid", "user", "uts"}
 
-// Processes reads all live processes from /proc that keep accepts by their cgroups. One that ends while it is being read is left out.
-func Processes(keep func(cgroups []string) bool) ([]Process, error) {
+// Processes reads all live processes from /proc that keep accepts by their PIDs and cgroups. One that ends while it is being read is left out.
+func Processes(keep func(pid int, cgroups []string) bool) ([]Process, error) {
 	return processesIn(os.DirFS("/proc"), keep, os.Readlink)
 }
 
-func processesIn(proc fs.FS, keep func([]string) bool, readlink func(string) (string, error)) ([]Process, error) {
+func processesIn(proc fs.FS, keep func(int, []string) bool, readlink func(string) (string, error)) ([]Process, error) {
 	entries, err := fs.ReadDir(proc, ".")
 	if err != nil {
 		return nil, fmt.Errorf("list processes: %w", err)
@@ -48,7 +48,7 @@ func processesIn(proc fs.FS, keep func([]string) bool, readlink func(string) (st
 			continue
 		}
 		cgroups := parseCgroups(string(raw))
-		if !keep(cgroups) {
+		if !keep(pid, cgroups) {
 			continue
 		}
 		p := Process{PID: pid, Cgroups: cgroups, Namespaces: map[string]string{}}

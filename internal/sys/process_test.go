@@ -31,7 +31,7 @@ func TestProcessesReadsOddNames(t *testing.T) {
 		}
 		return "", errors.New("gone")
 	}
-	got, err := processesIn(proc, func(c []string) bool { return len(c) > 0 && c[0] != "/user.slice" }, readlink)
+	got, err := processesIn(proc, func(pid int, c []string) bool { return pid == 11 || len(c) > 0 && c[0] != "/user.slice" }, readlink)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,6 +39,7 @@ func TestProcessesReadsOddNames(t *testing.T) {
 	want := []Process{
 		{PID: 10, PPID: 7, Comm: "a) b (c", Args: []string{"sh", "-c", "echo a:b"}, RSS: 16 << 10,
 			Cgroups: []string{"/carob/kubepods/podx/c1", "/carob/kubepods/podx/c1"}, Namespaces: map[string]string{"net": "net:[1]"}},
+		{PID: 11, PPID: 7, Comm: "x", RSS: rss, Cgroups: []string{"/user.slice"}, Namespaces: map[string]string{}},
 		{PID: 12, PPID: 7, Comm: "zombie", RSS: rss, Cgroups: []string{"/carob/kubepods/podx/c1"}, Namespaces: map[string]string{}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
