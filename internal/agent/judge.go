@@ -30,6 +30,6 @@ func (a *Agent) judge(w *worker) {
 		return
 	}
 	w.rejected = true
-	w.facts.End = &podstate.End{Reason: r.Reason, Message: r.Message}
+	w.facts.End = &podstate.End{Reason: r.Reason, Message: r.Message, Rejected: true}
 	w.event(corev1.EventTypeWarning, r.Reason, r.Message)
 }

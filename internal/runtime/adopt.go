@@ -217,6 +217,17 @@ func (r *Runtime) removeStrangers() error {
 			return err
 		}
 	}
+	reached, err := os.ReadDir(filepath.Join(r.cfg.RunDir, "reach"))
+	if err != nil {
+		return err
+	}
+	for _, e := range reached {
+		if !bundles[e.Name()] {
+			if err := r.unreach(e.Name()); err != nil {
+				return err
+			}
+		}
+	}
 	for _, sub := range []string{"bundles", "oci", "shm"} {
 		entries, err := os.ReadDir(filepath.Join(r.cfg.RunDir, sub))
 		if err != nil {

@@ -179,11 +179,8 @@ func makeMountSources(c *runtimeapi.ContainerConfig) error {
 // input gathers what decides the specification.
 func (r *Runtime) input(ctx context.Context, c *container, img *image.Image, rootfs string) (oci.Input, error) {
 	sb, dir := c.sb.rec, r.cfg.sandboxDir(c.sb.rec.ID)
-	config, err := r.mapMounts(c)
+	config, err := r.mountImages(ctx, c, c.rec.Config)
 	if err != nil {
-		return oci.Input{}, err
-	}
-	if config, err = r.mountImages(ctx, c, config); err != nil {
 		return oci.Input{}, err
 	}
 	in := oci.Input{ID: c.rec.ID, Container: config, Sandbox: sb.Config, Image: img.Config, Rootfs: rootfs, PausePID: sb.PausePID,
@@ -216,7 +213,7 @@ func (r *Runtime) input(ctx context.Context, c *container, img *image.Image, roo
 			return in, err
 		}
 	}
-	return in, nil
+	return in, r.reach(c, &in)
 }
 
 func resolveUser(sc *runtimeapi.LinuxContainerSecurityContext, imageUser, rootfs string) (oci.User, error) {

@@ -148,7 +148,7 @@ func (b *bench) clean(top string) {
 		}
 		b.Close(ctx)
 	}
-	for _, dir := range []string{"bundles", "oci", "s", "shims", "shm"} {
+	for _, dir := range []string{"bundles", "oci", "reach", "s", "shims", "shm"} {
 		entries, _ := os.ReadDir(filepath.Join(b.cfg.RunDir, dir))
 		for _, e := range entries {
 			if !strings.HasPrefix(e.Name(), ".") {

@@ -162,7 +162,7 @@ func (r *Runtime) destroyContainer(ctx context.Context, c *container) error {
 	}
 	failpoint.Hit("runtime/container/cgroup-removed")
 	dir := r.cfg.containerDir(rec.ID)
-	if err := unmountIn(dir); err != nil {
+	if err := errors.Join(r.unreach(rec.ID), unmountIn(dir)); err != nil {
 		return err
 	}
 	for _, d := range []string{filepath.Join(r.cfg.ociRoot(), rec.ID), r.cfg.bundleDir(rec.ID), dir} {

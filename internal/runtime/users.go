@@ -5,16 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"carob.dev/carob/internal/runtime/image"
 	"carob.dev/carob/internal/runtime/oci"
 	"carob.dev/carob/internal/sys"
 )
@@ -117,92 +112,6 @@ func asRoot(rec *sandboxRecord) error {
 	return nil
 }
 
-// mountRoot mounts the container's root. In a user namespace of the Pod's own what the container writes is the namespace's.
-func (r *Runtime) mountRoot(c *container, img *image.Image, rootfs string) error {
-	dir := r.cfg.containerDir(c.rec.ID)
-	upper, work := filepath.Join(dir, "upper"), filepath.Join(dir, "work")
-	if users := oci.Users(c.rec.Config.GetLinux().GetSecurityContext().GetNamespaceOptions()); users != nil {
-		if err := giveToRoot(upper, users); err != nil {
-			return err
-		}
-	}
-	return r.withLayers(c, img, func(layers []string) error { return sys.MountOverlay(rootfs, layers, upper, work) })
-}
-
-// withLayers calls mount with the image's layers, topmost first, as the container sees them: in a user namespace of the Pod's own, through
-// that.
-func (r *Runtime) withLayers(c *container, img *image.Image, mount func(layers []string) error) error {
-	if oci.Users(c.rec.Config.GetLinux().GetSecurityContext().GetNamespaceOptions()) == nil {
-		return mount(slices.Clone(img.Layers))
-	}
-	mapped := filepath.Join(r.cfg.containerDir(c.rec.ID), "layers")
-	if err := os.MkdirAll(mapped, 0o700); err != nil {
-		return err
-	}
-	base := filepath.Dir(img.Layers[0])
-	for _, l := range img.Layers {
-		for base != "/" && !strings.HasPrefix(l, base+"/") {
-			base = filepath.Dir(base)
-		}
-	}
-	if err := sys.MountIDMapped(base, mapped, c.sb.rec.PausePID, sys.NoSubmounts); err != nil {
-		return err
-	}
-	layers := make([]string, len(img.Layers))
-	for i, l := range img.Layers {
-		layers[i] = filepath.Join(mapped, strings.TrimPrefix(l, base))
-	}
-	return errors.Join(mount(layers), sys.Unmount(mapped)) // the overlay has copies
-}
-
-// mapMounts mounts each source whose owners are to be seen through the Pod's user namespace within the container's folder, and returns the
-// configuration with those mounts in place of the sources. It does so itself, for OCI runtimes differ in what they can. The mounts are
-// needed until the container has started.
-func (r *Runtime) mapMounts(c *container) (*runtimeapi.ContainerConfig, error) {
-	users := oci.Users(c.rec.Config.GetLinux().GetSecurityContext().GetNamespaceOptions())
-	var config *runtimeapi.ContainerConfig
-	for i, m := range c.rec.Config.GetMounts() {
-		if len(m.GetUidMappings())+len(m.GetGidMappings()) == 0 || m.GetImage().GetImage() != "" {
-			continue
-		}
-		if !sameIDs(m.GetUidMappings(), users.GetUids()) || !sameIDs(m.GetGidMappings(), users.GetGids()) {
-			return nil, status.Errorf(codes.InvalidArgument, "mount %s: the mappings are not those of the Pod's user namespace", m.GetContainerPath())
-		}
-		if config == nil {
-			config = proto.CloneOf(c.rec.Config)
-		}
-		target := filepath.Join(r.cfg.containerDir(c.rec.ID), fmt.Sprintf("mapped-%d", i))
-		if err := makeLike(target, m.GetHostPath()); err != nil {
-			return nil, err
-		}
-		below := sys.CopySubmounts
-		if m.GetPropagation() != runtimeapi.MountPropagation_PROPAGATION_PRIVATE {
-			below = sys.FollowSubmounts
-		}
-		if err := sys.MountIDMapped(m.GetHostPath(), target, c.sb.rec.PausePID, below); err != nil {
-			return nil, err
-		}
-		own := config.Mounts[i]
-		own.HostPath, own.UidMappings, own.GidMappings = target, nil, nil
-	}
-	if config == nil {
-		return c.rec.Config, nil
-	}
-	return config, nil
-}
-
-// makeLike makes an empty folder if path is one, else an empty file.
-func makeLike(target, path string) error {
-	st, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	if st.IsDir() {
-		return os.Mkdir(target, 0o711)
-	}
-	return os.WriteFile(target, nil, 0o600)
-}
-
 func sameIDs(a, b []*runtimeapi.IDMapping) bool {
 	if len(a) != len(b) {
 		return false
@@ -219,33 +128,4 @@ func sameIDs(a, b []*runtimeapi.IDMapping) bool {
 func sameUsers(pod, container *runtimeapi.NamespaceOption) bool {
 	a, b := oci.Users(pod), oci.Users(container)
 	return (a == nil) == (b == nil) && sameIDs(a.GetUids(), b.GetUids()) && sameIDs(a.GetGids(), b.GetGids())
-}
-
-// unmountIn unmounts whatever is mounted on the entries of a container's folder.
-func unmountIn(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if err := sys.Unmount(filepath.Join(dir, e.Name())); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// unmapMounts removes the mounts of mapMounts.
-func (r *Runtime) unmapMounts(c *container) error {
-	if oci.Users(c.rec.Config.GetLinux().GetSecurityContext().GetNamespaceOptions()) == nil {
-		return nil
-	}
-	mounted, err := filepath.Glob(filepath.Join(r.cfg.containerDir(c.rec.ID), "mapped-*"))
-	for _, m := range mounted {
-		err = errors.Join(err, sys.Unmount(m), os.Remove(m))
-	}
-	return err
 }

@@ -81,7 +81,6 @@ func TestUserNamespace(t *testing.T) {
 
 func testUserNamespace(t *testing.T, handler string) {
 	b := newBench(t)
-	os.Chmod(filepath.Dir(b.cfg.Root), 0o711) // as the folders of a machine are
 	pod, container := b.usersPod("users", handler, func(c *runtimeapi.PodSandboxConfig) {
 		c.Hostname = "called"
 		c.Linux.Sysctls = map[string]string{"net.ipv4.ip_forward": "1", "kernel.shm_rmid_forced": "1"}

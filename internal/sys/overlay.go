@@ -154,7 +154,11 @@ func OpenInRoot(root, path string, flags int) (*os.File, error) {
 		return nil, &os.PathError{Op: "open", Path: root, Err: err}
 	}
 	defer unix.Close(dir)
-	fd, err := unix.Openat2(dir, path, &unix.OpenHow{Flags: uint64(flags) | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
+	how := &unix.OpenHow{Flags: uint64(flags) | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	fd, err := unix.Openat2(dir, path, how)
+	for err == unix.EAGAIN || err == unix.EINTR { // something on the machine was renamed or mounted while .. was followed
+		fd, err = unix.Openat2(dir, path, how)
+	}
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: filepath.Join(root, path), Err: err}
 	}

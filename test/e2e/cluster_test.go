@@ -109,7 +109,8 @@ func (c *cluster) startRegistry(t testing.TB, addr, as string, more ...string) {
 
 // flags of every `carob up` of this cluster.
 func (c *cluster) upArgs() []string {
-	return []string{"up", "-d", "--root", c.host.Root, "--kubeconfig", c.kubeconfig, "--registry-config-dir", c.certs(), "--node-name", nodeName}
+	return []string{"up", "-d", "--root", c.host.Root, "--kubeconfig", c.kubeconfig, "--registry-config-dir", c.certs(), "--node-name", nodeName,
+		"--allowed-unsafe-sysctls", "kernel.msg*"}
 }
 
 // up starts the Carob and returns what it printed once the node is Ready.

@@ -64,6 +64,8 @@ type Discarded struct {
 type End struct {
 	Reason  string `json:"reason"`
 	Message string `json:"message"`
+	// Rejected says that the node never took the Pod: it has no containers.
+	Rejected bool `json:"rejected,omitempty"`
 }
 
 // Sandbox is one sandbox of the Pod.
@@ -168,7 +170,7 @@ func New(pod *corev1.Pod, now time.Time) *Facts {
 		f.StartTime = pod.Status.StartTime.Time
 	}
 	if terminal(pod.Status.Phase) {
-		f.End = &End{Reason: pod.Status.Reason, Message: pod.Status.Message}
+		f.End = &End{Reason: pod.Status.Reason, Message: pod.Status.Message, Rejected: len(pod.Status.ContainerStatuses) == 0}
 	}
 	for _, list := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses, pod.Status.EphemeralContainerStatuses} {
 		for _, s := range list {

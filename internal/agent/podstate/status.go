@@ -36,6 +36,9 @@ func Status(pod *corev1.Pod, f *Facts, old *corev1.PodStatus, now time.Time) cor
 	b := builder{pod: pod, f: f, now: now, over: Ending(pod, f) && !f.anyRunning()}
 	s.InitContainerStatuses, s.ContainerStatuses, s.EphemeralContainerStatuses = nil, nil, nil
 	for _, spec := range containersOf(pod) {
+		if f.End != nil && f.End.Rejected {
+			break
+		}
 		cs := b.container(spec, f.Containers[spec.Name])
 		switch spec.Kind {
 		case Init, Sidecar:
