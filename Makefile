@@ -69,6 +69,10 @@ test: deps lint unit etcd e2e ## everything CI runs
 critest: build test-images ## the CRI's validation suite on the runtime, with crun and with runc (root)
 	./test/critest/run.sh
 
+.PHONY: containerd
+containerd: build test-images ## the agent on containerd and on `carob runtime`, by --runtime-endpoint (root)
+	./test/containerd/run.sh
+
 .PHONY: vm
 vm: build test-images ## a Carob on a machine with cgroup v2 alone, in qemu, without systemd and with it (root)
 	go run ./test/vm -carob bin/carob -images build/images
