@@ -74,6 +74,8 @@ type Config struct {
 	ClusterDomain string
 	// ImageGC says when unused images are removed; never when zero.
 	ImageGC imagegc.Policy
+	// ImageUsers lists the containers whose images stay: Runtime when nil; all of a runtime's where others use it too.
+	ImageUsers imagegc.Containers
 	// Security is what Pods may ask of the kernel.
 	Security admit.Security
 	// SeccompDir is the absolute folder of seccomp profiles that Pods may name; Root/seccomp when empty.
@@ -103,6 +105,9 @@ func (c *Config) check() error {
 	}
 	if c.Clock == nil {
 		c.Clock = clock.RealClock{}
+	}
+	if c.ImageUsers == nil {
+		c.ImageUsers = c.Runtime
 	}
 	if c.ImageGC == (imagegc.Policy{}) {
 		c.ImageGC = imagegc.Policy{HighPercent: 100, LowPercent: 100}

@@ -10,6 +10,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/cri-streaming/pkg/streaming"
 
+	"carob.dev/carob/internal/agent/imagegc"
 	"carob.dev/carob/internal/cli/admin"
 	"carob.dev/carob/internal/config"
 	"carob.dev/carob/internal/health"
@@ -27,6 +28,8 @@ type podRuntime struct {
 	// name and version are those of a runtime that is not the embedded one; changed gets a value when it goes away or comes back.
 	name, version, endpoint string
 	changed                 <-chan struct{}
+	// users lists the containers of all who use the runtime; nil where that is this Carob alone.
+	users imagegc.Containers
 }
 
 // String names the runtime for people.
@@ -160,7 +163,7 @@ func (c *Carob) dialRuntime(ctx context.Context) error {
 	c.stages.onEnd("connection to the runtime", client.Close)
 	r := client.Runtime
 	c.pods = podRuntime{runtime: r, images: client.Images, streaming: r.Streaming(), store: theirImages{client.Images, client.Name},
-		name: client.Name, version: client.Version, endpoint: c.cfg.RuntimeEndpoint, changed: r.Changed()}
+		name: client.Name, version: client.Version, endpoint: c.cfg.RuntimeEndpoint, changed: r.Changed(), users: r.RuntimeService}
 	if err := r.UpdateRuntimeConfig(ctx, &runtimeapi.RuntimeConfig{NetworkConfig: &runtimeapi.NetworkConfig{PodCidr: nodeCIDR(c.cfg).String()}}); err != nil {
 		return fmt.Errorf("tell %s the range of Pod addresses: %w", client.Name, err)
 	}

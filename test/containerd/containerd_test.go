@@ -1,6 +1,7 @@
 package containerd
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,6 +10,10 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 const containerdConfig = `version = 3
@@ -74,6 +79,7 @@ func TestContainerd(t *testing.T) {
 	m := newMachine(t)
 	daemon, endpoint := m.startContainerd()
 	c := m.cluster(endpoint)
+	leave := c.neighbour()
 	c.mustCarob(c.upArgs()...)
 	t.Cleanup(func() { c.carob("uninstall") })
 	c.step("names", func() {
@@ -118,7 +124,39 @@ func TestContainerd(t *testing.T) {
 		c.waitGet("pod away", "{.status.phase} {.status.containerStatuses[0].state.terminated.exitCode}", "Failed 255")
 		c.kubectl("delete", "pod", "away", "--grace-period=0", "--force")
 	})
-	c.finish(func() {})
+	c.finish(leave)
+}
+
+// neighbour makes a sandbox that is none of Carob's. The function that it returns sees that it was left alone, and takes it away.
+func (c *cluster) neighbour() (leave func()) {
+	c.Helper()
+	conn, err := grpc.NewClient(c.endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		c.Fatal(err)
+	}
+	c.top.Cleanup(func() { conn.Close() })
+	r, ctx := runtimeapi.NewRuntimeServiceClient(conn), context.Background()
+	made, err := r.RunPodSandbox(ctx, &runtimeapi.RunPodSandboxRequest{Config: &runtimeapi.PodSandboxConfig{
+		Metadata: &runtimeapi.PodSandboxMetadata{Name: "neighbour", Namespace: "elsewhere", Uid: "neighbour"}, Linux: &runtimeapi.LinuxPodSandboxConfig{
+			SecurityContext: &runtimeapi.LinuxSandboxSecurityContext{NamespaceOptions: &runtimeapi.NamespaceOption{Network: runtimeapi.NamespaceMode_NODE}}}}})
+	if err != nil {
+		c.Fatal(err)
+	}
+	return func() {
+		list, err := r.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{})
+		if items := list.GetItems(); err != nil || len(items) != 1 || items[0].GetId() != made.GetPodSandboxId() || items[0].GetState() != runtimeapi.PodSandboxState_SANDBOX_READY {
+			c.Errorf("sandboxes in the end: %v, %v; want the neighbour's alone, ready", items, err)
+		}
+		if all, err := r.ListContainers(ctx, &runtimeapi.ListContainersRequest{}); err != nil || len(all.GetContainers()) > 0 {
+			c.Errorf("containers in the end: %v, %v", all, err)
+		}
+		if _, err := r.StopPodSandbox(ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: made.GetPodSandboxId()}); err != nil {
+			c.Error(err)
+		}
+		if _, err := r.RemovePodSandbox(ctx, &runtimeapi.RemovePodSandboxRequest{PodSandboxId: made.GetPodSandboxId()}); err != nil {
+			c.Error(err)
+		}
+	}
 }
 
 // step is a part of a test; the next one goes on although it failed.

@@ -78,7 +78,7 @@ func TestWithoutEvents(t *testing.T) {
 	measure := func(what string) {
 		c.Helper()
 		time.Sleep(3 * time.Second) // what went before has calmed down
-		const long = 20 * time.Second
+		const long = 15 * time.Second
 		agent, before := c.daemon(), calls.Load()
 		ours, theirs := processor(t, agent), processor(t, daemon.Process.Pid)
 		time.Sleep(long)
