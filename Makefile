@@ -58,6 +58,10 @@ unit: shim ## every package's tests, on real processes where they need them (roo
 etcd: ## the storage suites on a real etcd
 	cd test/etcd && go test ./...
 
+.PHONY: runtimes
+runtimes: shim ## the runtime's tests on runc, the distribution's and a recent one (root)
+	./test/runtimes/run.sh
+
 .PHONY: e2e
 e2e: build test-images ## real Pods under stock kubectl, inside a test host (root)
 	./test/e2e/run.sh

@@ -37,9 +37,9 @@ func TestCDI(t *testing.T) {
 		}
 	}
 	pod := b.pod(b.podConfig("cdi"))
-	c := containerConfig("a", "sh", "-c", "echo $VENDOR $ZERO; cat /vendor/f; head -c 3 /dev/vendor-zero | od -An -tx1; echo >/vendor/g || echo read-only")
+	c := containerConfig("a", "sh", "-c", "echo $VENDOR $ZERO; cat /vendor/f; head -c 3 /dev/vendor-zero | od -An -tx1; (echo >/vendor/g) 2>/dev/null || echo read-only")
 	c.CDIDevices = []*runtimeapi.CDIDevice{{Name: "example.com/device=zero"}}
-	want := "example yes\nof the vendor\n 00 00 00\nstderr F sh: can't create /vendor/g: Read-only file system\nread-only\n"
+	want := "example yes\nof the vendor\n 00 00 00\nread-only\n"
 	if got := b.output(pod, c); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}

@@ -113,11 +113,23 @@ func newBench(t testing.TB) *bench {
 	}
 	name := filepath.Base(top)
 	b := &bench{t: t, cfg: Config{Root: filepath.Join(top, "root"), RunDir: "/run/" + name, CgroupRoot: name, Images: fakeImages{layer},
-		Network: &fakeNetwork{attached: map[string]bool{}}, OCIRuntimes: map[string]string{"": "crun", "runc": "runc"},
+		Network: &fakeNetwork{attached: map[string]bool{}}, OCIRuntimes: ociRuntimes(),
 		Log: slog.New(slog.NewTextHandler(testWriter{t}, nil))}}
 	t.Cleanup(func() { b.clean(top) })
 	b.open()
 	return b
+}
+
+// ociRuntimes are crun, and runc by its handler. CAROB_TEST_OCI_RUNTIME is another program in the place of crun, CAROB_TEST_RUNC in that of
+// runc.
+func ociRuntimes() map[string]string {
+	or := func(name, program string) string {
+		if v := os.Getenv(name); v != "" {
+			return v
+		}
+		return program
+	}
+	return map[string]string{"": or("CAROB_TEST_OCI_RUNTIME", "crun"), "runc": or("CAROB_TEST_RUNC", "runc")}
 }
 
 type testWriter struct{ t testing.TB }
