@@ -154,7 +154,14 @@ func (r *Runtime) readNode() error {
 	for c := range r.cgroups.V1 {
 		r.node.Controllers = append(r.node.Controllers, c)
 	}
+	if r.cgroups.Unified {
+		raw, _ := os.ReadFile(filepath.Join(r.cgroups.Folder("", "/"), "cgroup.controllers"))
+		r.node.Controllers = strings.Fields(string(raw))
+	}
 	slices.Sort(r.node.Controllers)
+	if sys.AppArmor() {
+		r.node.AppArmor = sys.AppArmorLoaded
+	}
 	swap := r.cgroups.Folder("memory", "/"+r.cfg.CgroupRoot)
 	for _, file := range []string{"memory.memsw.limit_in_bytes", "memory.swap.max"} {
 		if _, err := os.Stat(filepath.Join(swap, file)); err == nil {

@@ -15,12 +15,17 @@ var AppArmor = sync.OnceValue(func() bool {
 	return err == nil && strings.HasPrefix(string(raw), "Y")
 })
 
-// SELinux says whether the kernel labels processes and files by an SELinux policy.
-var SELinux = sync.OnceValue(func() bool {
-	raw, err := os.ReadFile("/proc/filesystems")
-	if err != nil || !strings.Contains(string(raw), "selinuxfs") {
+// AppArmorLoaded says whether the kernel has the profile.
+func AppArmorLoaded(profile string) bool {
+	raw, err := os.ReadFile("/sys/kernel/security/apparmor/profiles")
+	if err != nil {
 		return false
 	}
-	_, err = os.Stat("/sys/fs/selinux/enforce") // a kernel without a loaded policy has no such file
-	return err == nil
-})
+	for line := range strings.Lines(string(raw)) { // name (mode)
+		line = strings.TrimSpace(line)
+		if i := strings.LastIndex(line, " ("); i >= 0 && line[:i] == profile {
+			return true
+		}
+	}
+	return false
+}

@@ -213,7 +213,8 @@ func TestAppArmor(t *testing.T) {
 	profile := func(kind runtimeapi.SecurityProfile_ProfileType, ref string) *runtimeapi.LinuxContainerSecurityContext {
 		return &runtimeapi.LinuxContainerSecurityContext{Apparmor: &runtimeapi.SecurityProfile{ProfileType: kind, LocalhostRef: ref}}
 	}
-	enforcing := Node{AppArmor: func(p string) bool { return p == "loaded" }, AppArmorDefault: "usual"}
+	enforcing := Node{AppArmor: func(p string) bool { return p == "loaded" || p == "carob-default" }}
+	bare := Node{AppArmor: func(string) bool { return false }}
 	privileged := profile(runtimeapi.SecurityProfile_Localhost, "loaded")
 	privileged.Privileged = true
 	for name, c := range map[string]struct {
@@ -222,9 +223,11 @@ func TestAppArmor(t *testing.T) {
 		want string
 		err  string
 	}{
-		"none":                   {enforcing, &runtimeapi.LinuxContainerSecurityContext{}, "", ""},
+		"none":                   {enforcing, &runtimeapi.LinuxContainerSecurityContext{}, "carob-default", ""},
+		"none, none loaded":      {bare, &runtimeapi.LinuxContainerSecurityContext{}, "", ""},
+		"default, none loaded":   {bare, profile(runtimeapi.SecurityProfile_RuntimeDefault, ""), "", ""},
 		"unconfined":             {enforcing, profile(runtimeapi.SecurityProfile_Unconfined, ""), "", ""},
-		"default":                {enforcing, profile(runtimeapi.SecurityProfile_RuntimeDefault, ""), "usual", ""},
+		"default":                {enforcing, profile(runtimeapi.SecurityProfile_RuntimeDefault, ""), "carob-default", ""},
 		"default, not enforcing": {Node{}, profile(runtimeapi.SecurityProfile_RuntimeDefault, ""), "", ""},
 		"loaded":                 {enforcing, profile(runtimeapi.SecurityProfile_Localhost, "loaded"), "loaded", ""},
 		"loaded, by old name":    {enforcing, profile(runtimeapi.SecurityProfile_Localhost, "localhost/loaded"), "loaded", ""},
@@ -261,5 +264,24 @@ func TestUserNamespace(t *testing.T) {
 	in.Container.Mounts[0].UidMappings = ids
 	if _, err := Build(in); err == nil || !strings.Contains(err.Error(), "mount /data/deep: uid_mappings") {
 		t.Errorf("mappings that nobody applied: %v", err)
+	}
+}
+
+func TestHugepages(t *testing.T) {
+	limits := func(n uint64) *runtimeapi.LinuxContainerResources {
+		return &runtimeapi.LinuxContainerResources{HugepageLimits: []*runtimeapi.HugepageLimit{{PageSize: "2MB", Limit: n}}}
+	}
+	for _, unified := range []bool{false, true} {
+		with, without := Node{Unified: unified, Controllers: []string{"cpu", "hugetlb"}}, Node{Unified: unified, Controllers: []string{"cpu"}}
+		r, err := Resources(limits(4<<20), with)
+		if d := cmp.Diff([]specs.LinuxHugepageLimit{{Pagesize: "2MB", Limit: 4 << 20}}, r.HugepageLimits); d != "" || err != nil {
+			t.Errorf("unified %v: %s %v", unified, d, err)
+		}
+		if _, err := Resources(limits(0), without); err != nil {
+			t.Errorf("unified %v: zeros for what the machine does not have: %v", unified, err)
+		}
+		if _, err := Resources(limits(4<<20), without); err == nil || !strings.Contains(err.Error(), "hugepage_limits: this machine has no hugetlb controller") {
+			t.Errorf("unified %v: %v", unified, err)
+		}
 	}
 }

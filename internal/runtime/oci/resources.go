@@ -37,7 +37,7 @@ func Resources(r *runtimeapi.LinuxContainerResources, node Node) (*specs.LinuxRe
 		}
 	}
 	for _, h := range r.GetHugepageLimits() {
-		if !node.Unified && !slices.Contains(node.Controllers, "hugetlb") {
+		if !slices.Contains(node.Controllers, "hugetlb") {
 			if h.GetLimit() == 0 {
 				continue // Kubernetes sends zeros for sizes that the Pod does not use
 			}

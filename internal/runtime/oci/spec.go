@@ -54,12 +54,10 @@ type Node struct {
 	Unified bool
 	// Hostname of the machine, for Pods in its network.
 	Hostname string
-	// Controllers lists v1 controllers that the machine has; unused on v2.
+	// Controllers lists the cgroup controllers that the machine has.
 	Controllers []string
-	// AppArmor says whether a profile is loaded; nil where the kernel enforces none. AppArmorDefault is the profile of containers that ask for
-	// the runtime's; empty for none.
-	AppArmor        func(profile string) bool
-	AppArmorDefault string
+	// AppArmor says whether a profile is loaded; nil where the kernel enforces none.
+	AppArmor func(profile string) bool
 	// SwapAccounting says whether memory+swap can be limited.
 	SwapAccounting bool
 }
@@ -264,14 +262,20 @@ func SELinux(o *runtimeapi.SELinuxOption) error {
 	return nil
 }
 
+// appArmorDefault is the profile that containers have which name none, if the machine's administrator has loaded it.
+const appArmorDefault = "carob-default"
+
 // apparmor is the name of the profile that the container runs under; empty for none.
 func apparmor(node Node, sc *runtimeapi.LinuxContainerSecurityContext) (string, error) {
 	p := sc.GetApparmor()
 	switch {
-	case sc.GetPrivileged(), p == nil, p.GetProfileType() == runtimeapi.SecurityProfile_Unconfined:
+	case sc.GetPrivileged(), p.GetProfileType() == runtimeapi.SecurityProfile_Unconfined:
 		return "", nil
-	case p.GetProfileType() == runtimeapi.SecurityProfile_RuntimeDefault:
-		return node.AppArmorDefault, nil
+	case p.GetProfileType() == runtimeapi.SecurityProfile_RuntimeDefault: // or nil
+		if node.AppArmor != nil && node.AppArmor(appArmorDefault) {
+			return appArmorDefault, nil
+		}
+		return "", nil
 	}
 	name := strings.TrimPrefix(p.GetLocalhostRef(), "localhost/")
 	switch {

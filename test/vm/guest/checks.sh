@@ -58,6 +58,8 @@ try "start ($mode)" start || {
 }
 try 'node is Ready' 'k get nodes -o wide | tee /dev/stderr | grep " Ready "'
 try 'import images' 'carob image import /load/images/*.tar'
+printf 'profile vm-test flags=(attach_disconnected) {\n  file,\n  capability,\n  network,\n  signal,\n  deny /forbidden w,\n}\n' >/tmp/vm-test
+[ "$mode" = systemd ] && try 'an AppArmor profile is loaded' 'apparmor_parser -r /tmp/vm-test'
 k apply -f /load/guest/pods.yaml >$out 2>&1 || echo "FAIL apply: $(tail -n 1 $out)"
 # No registry is reached from here: what was imported must do.
 sed 's/^\( *\)image: .*/&\n\1imagePullPolicy: IfNotPresent/' /load/examples/two-containers.yaml >/tmp/two.yaml
@@ -78,6 +80,16 @@ try 'the Pod has limits too' 'd=$(dirname "$(cgroup_of limited main)"); cat $d/c
 try 'cpu limit throttles' 'soon 20 awk "/^nr_throttled/ { exit !(\$2 > 0) }" "$(cgroup_of limited main)/cpu.stat"'
 try 'pids limit is not the machine'\''s' 'cat "$(cgroup_of limited main)/pids.max"'
 try 'a container sees its own cgroup as the root' 'got=$(k exec limited -- cat /proc/self/cgroup); echo "code $?, said: $got" >&2; [ "$got" = 0::/ ]'
+try 'a Pod has users of its own' 'k wait --for=condition=Ready pod/users --timeout=60s || { k describe pod users; false; }
+  k exec users -- sh -c "id -u; cat /proc/self/uid_map; echo x >/v/x && ls -n /v/x; cat /proc/self/cgroup; ls -ldn /bin /etc/hosts" | tee /dev/stderr | tr -s " " >/tmp/users
+  grep -x 0 /tmp/users && grep -x " 0 [1-9][0-9]* 65536" /tmp/users && ! grep 65534 /tmp/users && grep -x 0::/ /tmp/users'
+try 'its root is nobody on the machine' 'grep -E "^Uid:[[:space:]][1-9][0-9]+" /proc/$(cat "$(cgroup_of users main)/cgroup.procs" | head -n 1)/status'
+if [ "$mode" = systemd ]; then
+  try 'a container is confined by AppArmor' 'k wait --for=condition=Ready pod/confined --timeout=60s || { k describe pod confined; false; }
+    [ "$(k exec confined -- cat /proc/self/attr/current | tee /dev/stderr)" = "vm-test (enforce)" ] && k exec confined -- touch /allowed && ! k exec confined -- touch /forbidden'
+else
+  try 'a profile that cannot be enforced is refused' 'soon 20 sh -c "carob kubectl get pod confined -o jsonpath={.status.reason} | tee /dev/stderr | grep -x AppArmor"'
+fi
 try 'OOMKilled' 'soon 60 sh -c "carob kubectl get pod hungry -o jsonpath={.status.containerStatuses[0].state.terminated.reason} | tee /dev/stderr | grep OOMKilled" || { k describe pod hungry; false; }'
 try 'OOMKilled has exit code 137' '[ "$(of hungry {.status.containerStatuses[0].state.terminated.exitCode})" = 137 ]'
 try 'OOM of a child ends its whole container' 'soon 60 sh -c "carob kubectl get pod hungry-child -o jsonpath={.status.phase} | grep -E \"Failed|Succeeded\""; of hungry-child {.status.containerStatuses[0].state.terminated} >&2; [ "$(of hungry-child "{.status.containerStatuses[0].state.terminated.reason} {.status.containerStatuses[0].state.terminated.exitCode}")" = "OOMKilled 137" ]'
