@@ -85,6 +85,10 @@ vm: build test-images ## a Carob on a machine with cgroup v2 alone, in qemu, wit
 bench: build test-images ## speed and weight beside the kernel floor, with their budgets
 	./test/bench/run.sh
 
+.PHONY: bench-runtime
+bench-runtime: build test-images ## the Pod runtime alone, beside the kernel floor and the OCI runtime: where a Pod's time goes (root)
+	ONLY=floor,crun,runtime ./test/bench/run.sh -runs 30
+
 ROUNDS ?= 500
 .PHONY: crash
 crash: shim test-images ## die at every point of a Pod's life, and ROUNDS times (500) at random; nothing may be lost or left (root)

@@ -31,6 +31,7 @@ type Runtime struct {
 	boot     string
 	shim     string
 	node     oci.Node
+	empty    *os.File // a mount namespace that is quick to copy
 	cgroups  sys.Cgroups
 	binaries map[string]string
 	events   events
@@ -124,6 +125,9 @@ func New(ctx context.Context, cfg Config) (*Runtime, error) {
 	if err := sys.CgroupCreate("/"+cfg.CgroupRoot+"/shims", sys.Resources{}); err != nil {
 		return nil, err
 	}
+	if r.empty, err = sys.EmptyMounts(cfg.RunDir, shim.EmptyPlace); err != nil {
+		return nil, err
+	}
 	if err := r.adopt(ctx); err != nil {
 		return nil, err
 	}
@@ -191,6 +195,7 @@ func (r *Runtime) Close(context.Context) error {
 		c.Close()
 	}
 	r.beside.Wait()
+	r.empty.Close()
 	return err
 }
 

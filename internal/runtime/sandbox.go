@@ -240,7 +240,7 @@ func (r *Runtime) startShim(ctx context.Context, sb *sandbox) error {
 		return err
 	}
 	failpoint.Hit("runtime/shim/cgroup")
-	spec := shim.Spec{Binary: r.shim, Dir: r.cfg.shimDir(id), Socket: r.cfg.shimSocket(id), Boot: r.boot,
+	spec := shim.Spec{Binary: r.shim, Dir: r.cfg.shimDir(id), Socket: r.cfg.shimSocket(id), Boot: r.boot, Empty: r.empty,
 		Within: func(start func() error) error { return sys.BornInCgroup(cgroup, start) }}
 	if r.cgroups.Unified {
 		folder, err := os.Open(r.cgroups.Folder("", cgroup))

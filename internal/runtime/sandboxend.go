@@ -159,12 +159,15 @@ func (r *Runtime) RemovePodSandbox(ctx context.Context, id string) error {
 func (r *Runtime) destroySandbox(ctx context.Context, sb *sandbox) error {
 	r.mu.Lock()
 	sb.stopping = true
+	stopped := sb.rec.Stopped
 	r.mu.Unlock()
-	if err := r.endShim(ctx, sb); err != nil {
-		return err
-	}
-	if err := r.disconnect(ctx, sb); err != nil {
-		return err
+	if !stopped {
+		if err := r.endShim(ctx, sb); err != nil {
+			return err
+		}
+		if err := r.disconnect(ctx, sb); err != nil {
+			return err
+		}
 	}
 	failpoint.Hit("runtime/remove/disconnected")
 	if err := os.RemoveAll(r.cfg.sandboxDir(sb.rec.ID)); err != nil {

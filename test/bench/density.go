@@ -10,6 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/utils/ptr"
+
+	"carob.dev/carob/internal/config"
 )
 
 // ends is how many Pods at either end of the row are compared.
@@ -113,8 +115,14 @@ func density(ctx context.Context, b *bench) ([]Result, error) {
 		return nil, err
 	}
 	var starts, removals []time.Duration
+	var worked [4]work
 	began := time.Now()
 	for i := range b.pods {
+		for at, n := range []int{0, ends, b.pods - ends} {
+			if i == n {
+				worked[at] = c.worked()
+			}
+		}
 		d, err := create(name(i))
 		if err != nil {
 			return nil, err
@@ -122,9 +130,19 @@ func density(ctx context.Context, b *bench) ([]Result, error) {
 		starts = append(starts, d)
 	}
 	all := time.Since(began)
+	worked[3] = c.worked()
 	first, last := millis(fmt.Sprintf("start of a Pod, the first %d", ends), 0, starts[:ends]), millis(fmt.Sprintf("start of a Pod, the last %d of %d", ends, b.pods), 0, starts[len(starts)-ends:])
 	list = append(list, summary(fmt.Sprintf("%d Pods created one by one", b.pods), "s", 0, all.Seconds()), first, last,
 		summary("  the last by the first", "x", 1.5, last.Median/first.Median))
+	for _, w := range []struct {
+		what string
+		of   func(work) time.Duration
+	}{{"the daemon", func(w work) time.Duration { return w.daemon }}, {"shims, OCI runtime, containers", func(w work) time.Duration { return w.pods }},
+		{"all", func(w work) time.Duration { return w.daemon + w.pods }}} {
+		a, b := w.of(worked[1])-w.of(worked[0]), w.of(worked[3])-w.of(worked[2])
+		list = append(list, millis("  processor time of a start, first: "+w.what, 0, []time.Duration{a / ends}),
+			millis("  processor time of a start, last: "+w.what, 0, []time.Duration{b / ends}))
+	}
 	var listed []time.Duration
 	for range 7 {
 		began := time.Now()
@@ -192,4 +210,18 @@ func density(ctx context.Context, b *bench) ([]Result, error) {
 	}
 	list = append(list, millis(fmt.Sprintf("delete of a Pod, the last %d", ends), 0, removals))
 	return list, b.close()
+}
+
+// work is processor time that was used: it tells what something costs also on a machine that does other things.
+type work struct{ daemon, pods time.Duration }
+
+func (c *carob) worked() (w work) {
+	w.daemon, _ = cpuTime(c.pid)
+	root := config.Default(c.root).CgroupRoot()
+	if ns, ok := number("/sys/fs/cgroup/cpuacct/" + root + "/cpuacct.usage"); ok {
+		w.pods = time.Duration(ns)
+	} else if f, err := fields("/sys/fs/cgroup/" + root + "/cpu.stat"); err == nil {
+		w.pods = time.Duration(f["usage_usec"]) * time.Microsecond
+	}
+	return w
 }

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -94,6 +95,9 @@ func unmountBelow(dir string) error {
 			return fmt.Errorf("unmount %s: %w", m, err)
 		}
 	}
+	if len(mounts) == 0 {
+		return nil
+	}
 	left, err := mountsBelow(dir)
 	if err == nil && len(left) > 0 {
 		err = fmt.Errorf("still mounted: %s", strings.Join(left, ", "))
@@ -109,9 +113,13 @@ func mountsBelow(dir string) ([]string, error) {
 	}
 	defer f.Close()
 	var out []string
+	escaped := strings.ContainsAny(dir, " \t\n\\")
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
+		if !escaped && !bytes.Contains(lines.Bytes(), []byte(dir)) {
+			continue // most are of other Pods
+		}
 		fields := strings.Fields(lines.Text())
 		if len(fields) < 5 {
 			continue

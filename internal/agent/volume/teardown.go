@@ -44,6 +44,9 @@ func remove(dir string) error {
 	}
 	for _, part := range []string{"volume-subpaths", "volumes"} {
 		sub := filepath.Join(dir, part)
+		if _, err := os.Lstat(sub); errors.Is(err, fs.ErrNotExist) {
+			continue // to look through all that the machine has mounted takes a while
+		}
 		if err := unmountBelow(sub); err != nil {
 			return err
 		}

@@ -21,6 +21,9 @@ import (
 // ErrGone is wrapped by all errors of requests to a shim that has ended.
 var ErrGone = errors.New("the Pod's shim is gone")
 
+// EmptyPlace is the folder where a shim mounts in Spec.Empty.
+const EmptyPlace = "p"
+
 // Refusal is a request's failure as the shim tells it.
 type Refusal struct{ Op, Text string }
 
@@ -50,6 +53,8 @@ type Spec struct {
 	Boot string
 	// Cgroup is the open folder of the cgroup (v2) to start it in; may be nil.
 	Cgroup *os.File
+	// Empty is a mount namespace as sys.EmptyMounts makes it with the place EmptyPlace; may be nil.
+	Empty *os.File
 	// Within runs the function that starts the process, on a thread whose cgroups the process is to inherit.
 	Within func(start func() error) error
 }
@@ -74,6 +79,10 @@ func Start(s Spec, report func(wire.Frame), gone func()) (c *Client, pid int, er
 	cmd.Env = []string{"GOMAXPROCS=1", "GOGC=off"}
 	cmd.Stderr = log
 	cmd.ExtraFiles = []*os.File{theirs}
+	if s.Empty != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, s.Empty)
+		cmd.Env = append(cmd.Env, "CAROB_EMPTY_NS=1")
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if s.Cgroup != nil {
 		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(s.Cgroup.Fd())
