@@ -70,7 +70,10 @@ func (r *Runtime) reach(c *container, in *oci.Input) error {
 		return nil
 	}
 	dir := r.cfg.reachDir(c.rec.ID)
-	if err := os.Mkdir(dir, 0o711); err != nil {
+	if err := os.Mkdir(dir, 0o710); err != nil {
+		return err
+	}
+	if err := os.Chown(dir, 0, int(users.GetGids()[0].GetHostId())); err != nil { // volumes are no other users' business
 		return err
 	}
 	n := 0

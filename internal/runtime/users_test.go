@@ -145,7 +145,17 @@ mknod: /n: Operation not permitted
 	}
 
 	// A process of the container is nobody on the machine, and so is one that is started later; it may be kept, restarted and removed.
-	id = b.start(pod, container("b", "sleep", "1000"))
+	id = b.create(pod, container("b", "sleep", "1000"))
+	reach := b.Runtime.cfg.reachDir(id)
+	if info, err := os.Stat(reach); err != nil || info.Mode().Perm() != 0o710 || info.Sys().(*syscall.Stat_t).Gid != firstID {
+		t.Errorf("others get to what the container is made of: %v %v", info, err)
+	}
+	if err := b.StartContainer(context.Background(), id); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(reach); err != nil || len(left) != 1 {
+		t.Errorf("after the start there is %v: %v", left, err)
+	}
 	b.Close(context.Background())
 	b.open()
 	b.mu.Lock()
