@@ -12,9 +12,7 @@ type session struct {
 	in, out, err int
 	// pending is output that the client has not taken yet; while there is some, the container's streams are not read.
 	pending [2][]byte
-	// typed is input that the container has not taken yet.
-	typed  []byte
-	closed bool
+	closed  bool
 }
 
 // attach joins a session to a container. Args name the descriptors that came with the packet: stdin, stdout, stderr.
@@ -39,10 +37,21 @@ func (s *shim) attach(c *conn, f *wire.Frame, fds []int) {
 		}
 	}
 	k.sinks = append(k.sinks, ses)
-	if ses.in >= 0 {
-		s.add(ses.in, unix.EPOLLIN, func(uint32) { s.typed(k, ses) })
-	}
+	s.hark(k)
 	s.reply(c, f, "", 0)
+}
+
+// hark reads the sessions' input, or leaves it where it is while the container takes none.
+func (s *shim) hark(k *container) {
+	for _, ses := range k.sinks {
+		switch {
+		case ses.in < 0:
+		case k.full:
+			s.hush(ses.in)
+		default:
+			s.add(ses.in, unix.EPOLLIN, func(uint32) { s.typed(k, ses) })
+		}
+	}
 }
 
 // detach ends a session and says so.
@@ -61,9 +70,9 @@ func (s *shim) detach(k *container, ses *session) {
 	s.close(ses.in)
 	s.close(ses.out)
 	s.close(ses.err)
-	if hadInput && k.once && k.in >= 0 {
-		s.close(k.in)
-		k.in = -1
+	if hadInput && k.once {
+		k.last = true
+		s.feed(k)
 	}
 	s.resume(k)
 	s.report(wire.Frame{Op: wire.OpDetach, ID: ses.id})
@@ -77,62 +86,60 @@ func (s *shim) readerGone(k *container, ses *session, events uint32) {
 
 // typed moves a session's input to the container.
 func (s *shim) typed(k *container, ses *session) {
-	target := k.in
-	if k.pty >= 0 {
-		target = k.pty
-	}
-	buf := make([]byte, 4096)
-	s.spent += len(buf)
-	n, err := unix.Read(ses.in, buf)
+	n, err := unix.Read(ses.in, s.chunk[:4096])
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
 		return
 	case n <= 0 || err != nil:
 		s.close(ses.in)
 		ses.in = -1
-		if k.once && k.pty < 0 && k.in >= 0 {
-			s.close(k.in)
-			k.in = -1
-		}
-		return
-	case target < 0:
-		return
+		k.last = k.last || k.once
+	default:
+		k.input = append(k.input, s.chunk[:n]...)
 	}
-	ses.typed = buf[:n]
-	s.feed(k, ses, target)
+	s.feed(k)
 }
 
-// feed writes input; when the container does not take it, the session's input waits until it does.
-func (s *shim) feed(k *container, ses *session, target int) {
-	for len(ses.typed) > 0 {
-		n, err := unix.Write(target, ses.typed)
+// feed writes input. When the container does not take it, no session's is read until it does. What nobody reads any more is dropped.
+func (s *shim) feed(k *container) {
+	target := max(k.in, k.pty)
+	for len(k.input) > 0 && target >= 0 {
+		n, err := unix.Write(target, k.input)
+		if err == unix.EINTR {
+			continue
+		}
 		if err == unix.EAGAIN {
-			if ses.in >= 0 {
-				s.hush(ses.in)
-			}
-			again := func(uint32) {
-				s.unfeed(k, target)
-				s.feed(k, ses, target)
-			}
-			events := uint32(unix.EPOLLOUT)
-			s.add(target, events, again)
+			s.stuff(k, target, true)
 			return
 		}
 		if err != nil {
 			break
 		}
-		ses.typed = ses.typed[n:]
+		k.input = k.input[n:]
 	}
-	ses.typed = nil
-	if ses.in >= 0 && !ses.closed {
-		s.add(ses.in, unix.EPOLLIN, func(uint32) { s.typed(k, ses) })
+	k.input = nil
+	s.stuff(k, target, false)
+	if k.last && k.in >= 0 {
+		s.close(k.in)
+		k.in = -1
 	}
 }
 
-func (s *shim) unfeed(k *container, target int) {
-	s.hush(target)
-	if target == k.pty && k.out != nil && k.out.fd >= 0 {
+// stuff notes whether the container takes input, and waits for it to do so.
+func (s *shim) stuff(k *container, target int, full bool) {
+	if k.full == full {
+		return
+	}
+	k.full = full
+	s.hark(k)
+	switch {
+	case target < 0:
+	case target == k.pty:
 		s.listen(k, k.out)
+	case full:
+		s.add(target, unix.EPOLLOUT, func(uint32) { s.feed(k) })
+	default:
+		s.hush(target)
 	}
 }
 
@@ -181,16 +188,28 @@ func (s *shim) catchUp(k *container, ses *session, which, fd int) {
 	} else {
 		s.hush(fd)
 	}
+	if k.mute() && !ses.lags() {
+		s.detach(k, ses)
+		return
+	}
 	s.resume(k)
+}
+
+// lags says whether the session has not taken all output yet.
+func (ses *session) lags() bool { return len(ses.pending[0]) > 0 || len(ses.pending[1]) > 0 }
+
+// lags says whether a session has not taken all output yet.
+func (k *container) lags() bool {
+	for _, ses := range k.sinks {
+		if ses.lags() {
+			return true
+		}
+	}
+	return false
 }
 
 // resume reads a container's streams again once no session lags.
 func (s *shim) resume(k *container) {
-	for _, ses := range k.sinks {
-		if len(ses.pending[0]) > 0 || len(ses.pending[1]) > 0 {
-			return
-		}
-	}
 	for _, st := range []*stream{k.out, k.err} {
 		if st != nil && st.fd >= 0 {
 			s.listen(k, st)

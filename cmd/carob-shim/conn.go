@@ -34,6 +34,11 @@ func (s *shim) connect(fd int) {
 func (s *shim) hangup(c *conn) {
 	delete(s.conns, c.fd)
 	s.close(c.fd)
+	for _, x := range s.execs {
+		if x.conn == c {
+			unix.Kill(x.pid, unix.SIGKILL) // nobody is left to talk to it
+		}
+	}
 	if len(s.conns) == 0 && s.pause == 0 {
 		s.stopping = true // its carob died before there was a Pod
 	}
@@ -110,7 +115,7 @@ func (s *shim) send(c *conn, f *wire.Frame) {
 			s.hangup(c)
 			return
 		}
-		s.add(c.fd, unix.EPOLLIN|unix.EPOLLOUT, s.watch[c.fd])
+		s.add(c.fd, unix.EPOLLIN|unix.EPOLLOUT, s.watch[c.fd].f)
 	}
 	c.queue = append(c.queue, append([]byte(nil), s.out...))
 }
@@ -128,7 +133,7 @@ func (s *shim) flush(c *conn) {
 		c.queue = c.queue[1:]
 	}
 	c.queue = nil
-	s.add(c.fd, unix.EPOLLIN, s.watch[c.fd])
+	s.add(c.fd, unix.EPOLLIN, s.watch[c.fd].f)
 }
 
 // report tells every carob that listens.

@@ -22,7 +22,12 @@ type container struct {
 	in, pty  int
 	console  int
 	out, err *stream
-	logFD    int
+	// input is what it has not taken yet of what was typed; full says that no more is read until it has; last that its stdin ends then.
+	input      []byte
+	full, last bool
+	logFD      int
+	// torn says that the log ends in a piece of an entry.
+	torn bool
 	// askers wait for the OCI runtime to have started it.
 	askers []asker
 	sinks  []*session
@@ -210,7 +215,7 @@ func (s *shim) discard(k *container) {
 	if k.logFD >= 0 {
 		unix.Close(k.logFD)
 	}
-	k.in, k.pty, k.logFD = -1, -1, -1
+	k.in, k.pty, k.logFD, k.full, k.input = -1, -1, -1, false, nil
 }
 
 func (s *shim) kill(id string, sig int) string {

@@ -8,10 +8,12 @@ import (
 	"carob.dev/carob/internal/runtime/shim/wire"
 )
 
-// execution is a process that was started in a running container. Its stdio goes to carob directly.
+// execution is a process that was started in a running container. Its stdio goes to carob directly, so it ends with the connection that
+// asked for it.
 type execution struct {
-	id  string
-	pid int
+	id   string
+	pid  int
+	conn *conn
 }
 
 // exec starts a process. The reply comes when it runs; its end is reported, never kept: nobody asks for it after a restart of carob.
@@ -54,9 +56,12 @@ func (s *shim) exec(c *conn, f *wire.Frame, fds []int) {
 				s.settled()
 				return
 			}
-			x := &execution{id: f.ID, pid: pid}
+			x := &execution{id: f.ID, pid: pid, conn: c}
 			s.execs[x.id] = x
 			s.reply(c, f, "", pid)
+			if s.conns[c.fd] != c {
+				unix.Kill(pid, unix.SIGKILL)
+			}
 			s.wait(pid, func(e ended) {
 				delete(s.execs, x.id)
 				code, sig := e.code()

@@ -23,7 +23,8 @@ func (k *container) openLog() error {
 	if k.log == "" {
 		return nil
 	}
-	fd, err := unix.Open(k.log, unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND|unix.O_CLOEXEC, 0o640)
+	// Without blocking: a file is written to as ever, and a fifo without a reader is refused.
+	fd, err := unix.Open(k.log, unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND|unix.O_CLOEXEC|unix.O_NONBLOCK, 0o640)
 	if err != nil {
 		return err
 	}
@@ -34,67 +35,71 @@ func (k *container) openLog() error {
 	return nil
 }
 
-// take logs what a stream brought. The entries gather in a buffer that is kept: short lines make a multiple of what came.
+// take logs what one read of a stream brought, with one time for all of it. The entries gather in a buffer that is kept: short lines make a
+// multiple of what came.
 func (s *shim) take(k *container, st *stream, b []byte) {
 	if k.logFD < 0 {
 		return
 	}
+	s.head = st.head(s.head[:0])
 	entries := s.entries[:0]
 	for len(b) > 0 {
 		if len(entries) > maxLine {
-			writeAll(k.logFD, entries)
+			k.write(entries)
 			entries = entries[:0]
 		}
 		i := bytes.IndexByte(b, '\n')
-		piece := b
+		piece, used, tag := b, len(b), byte(0)
 		if i >= 0 {
-			piece = b[:i]
+			piece, used, tag = b[:i], i+1, 'F'
 		}
-		room := maxLine - len(st.line)
-		if len(piece) > room {
-			st.line = append(st.line, piece[:room]...)
-			entries = st.entry(entries, 'P')
-			b = b[room:]
-			continue
+		if room := maxLine - len(st.line); len(piece) > room {
+			piece, used, tag = b[:room], room, 'P'
 		}
-		st.line = append(st.line, piece...)
-		if i < 0 {
+		b = b[used:]
+		if tag == 0 {
+			st.line = append(st.line, piece...)
 			break
 		}
-		entries = st.entry(entries, 'F')
-		b = b[i+1:]
+		entries = append(append(entries, s.head...), tag, ' ')
+		entries = append(append(append(entries, st.line...), piece...), '\n')
+		st.line = st.line[:0]
 	}
-	writeAll(k.logFD, entries)
+	k.write(entries)
 	s.entries = entries
 }
 
-// finish logs a last line that has no newline.
+// finish logs a last line that has no newline: as in other runtimes it is partial, so that who reads it adds none.
 func (k *container) finish(st *stream) {
 	if len(st.line) > 0 && k.logFD >= 0 {
-		writeAll(k.logFD, st.entry(nil, 'F'))
+		k.write(append(append(append(st.head(nil), 'P', ' '), st.line...), '\n'))
+		st.line = nil
 	}
 }
 
-// entry appends the gathered line as an entry of the CRI's log format: time, stream, tag, text.
-func (st *stream) entry(b []byte, tag byte) []byte {
+// head appends the beginning of an entry in the CRI's log format: time and stream.
+func (st *stream) head(b []byte) []byte {
 	b = time.Now().UTC().AppendFormat(b, "2006-01-02T15:04:05.000000000Z07:00")
-	b = append(b, ' ')
-	b = append(b, st.name...)
-	b = append(b, ' ', tag, ' ')
-	b = append(b, st.line...)
-	st.line = st.line[:0]
-	return append(b, '\n')
+	return append(append(append(b, ' '), st.name...), ' ')
 }
 
-func writeAll(fd int, b []byte) {
-	for len(b) > 0 {
-		n, err := unix.Write(fd, b)
+// write writes entries to the log. A full disk loses some, never the container; what is written later begins on a line of its own.
+func (k *container) write(b []byte) {
+	if k.torn && len(b) > 0 {
+		if _, err := unix.Write(k.logFD, []byte{'\n'}); err != nil {
+			return
+		}
+		k.torn = false
+	}
+	for done := 0; done < len(b); {
+		n, err := unix.Write(k.logFD, b[done:])
 		if err == unix.EINTR {
 			continue
 		}
 		if err != nil {
-			return // a full disk loses log lines, never the container
+			k.torn = done > 0 && b[done-1] != '\n'
+			return
 		}
-		b = b[n:]
+		done += n
 	}
 }

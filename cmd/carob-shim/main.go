@@ -12,6 +12,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -24,7 +25,8 @@ type shim struct {
 	dir, socket, boot string
 	mntns             int
 	listener          int
-	watch             map[int]func(events uint32)
+	watch             map[int]watcher
+	watched           int32
 	conns             map[int]*conn
 	procs             map[int]*proc
 	early             map[int]ended
@@ -38,9 +40,16 @@ type shim struct {
 	out               []byte
 	chunk             []byte
 	entries           []byte
+	head              []byte
 	spent             int
 	starting          int
 	stopping          bool
+}
+
+// watcher is who is told of a descriptor's events, and the number that those carry.
+type watcher struct {
+	f      func(events uint32)
+	number int32
 }
 
 func main() {
@@ -50,7 +59,7 @@ func main() {
 		die("usage: carob-shim <state folder> <socket path> <boot id>", nil)
 	}
 	s := &shim{dir: os.Args[1], socket: os.Args[2], boot: os.Args[3],
-		watch: map[int]func(uint32){}, conns: map[int]*conn{}, procs: map[int]*proc{}, early: map[int]ended{},
+		watch: map[int]watcher{}, conns: map[int]*conn{}, procs: map[int]*proc{}, early: map[int]ended{},
 		containers: map[string]*container{}, execs: map[string]*execution{},
 		packet: make([]byte, wire.MaxFrame), oob: make([]byte, 64), out: make([]byte, 0, 4096), chunk: make([]byte, 16<<10)}
 	if err := s.open(); err != nil {
@@ -60,6 +69,7 @@ func main() {
 }
 
 func (s *shim) open() (err error) {
+	ignoreSignals()
 	// What an absent-minded ancestor left open must not reach containers.
 	unix.CloseRange(4, 1<<31, unix.CLOSE_RANGE_CLOEXEC)
 	if err = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
@@ -92,17 +102,32 @@ func (s *shim) open() (err error) {
 	return nil
 }
 
-// loop waits and acts until the shim is told to end. SIGCHLD interrupts the wait, and each child that matters has a descriptor.
+// ignoreSignals has the shim end by request or SIGKILL only: with it ends the Pod, and pkill carob means carob. The Go runtime is not told:
+// it goes on to give children the default.
+func ignoreSignals() {
+	ignore := [4]uintptr{1} // struct sigaction: SIG_IGN, no flags
+	for _, sig := range []uintptr{uintptr(unix.SIGTERM), uintptr(unix.SIGINT), uintptr(unix.SIGHUP)} {
+		unix.RawSyscall6(unix.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(&ignore)), 0, 8, 0, 0)
+	}
+}
+
+// loop waits and acts until the shim is told to end. SIGCHLD interrupts the wait, and each child that matters has a descriptor. An orphan may
+// end just before the wait begins, so the first one after something happened is short.
 func (s *shim) loop() {
 	events := make([]unix.EpollEvent, 32)
+	timeout := -1
 	for !s.stopping {
-		n, err := unix.EpollWait(s.ep, events, -1)
+		n, err := unix.EpollWait(s.ep, events, timeout)
 		if err != nil && err != unix.EINTR {
 			die("epoll_wait", err)
 		}
+		if timeout = 500; n == 0 && err == nil {
+			timeout = -1
+		}
 		for i := 0; i < n; i++ {
-			if f := s.watch[int(events[i].Fd)]; f != nil {
-				f(events[i].Events)
+			// A descriptor may have been closed since, and its number been given to another.
+			if w, ok := s.watch[int(events[i].Fd)]; ok && w.number == events[i].Pad {
+				w.f(events[i].Events)
 			}
 		}
 		s.reap()
@@ -120,8 +145,9 @@ func (s *shim) collect() {
 }
 
 func (s *shim) add(fd int, events uint32, f func(uint32)) {
-	s.watch[fd] = f
-	ev := unix.EpollEvent{Events: events, Fd: int32(fd)}
+	s.watched++
+	s.watch[fd] = watcher{f, s.watched}
+	ev := unix.EpollEvent{Events: events, Fd: int32(fd), Pad: s.watched}
 	if unix.EpollCtl(s.ep, unix.EPOLL_CTL_ADD, fd, &ev) == unix.EEXIST {
 		unix.EpollCtl(s.ep, unix.EPOLL_CTL_MOD, fd, &ev)
 	}

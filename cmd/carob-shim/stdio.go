@@ -94,8 +94,27 @@ func (s *shim) awaitTerminal(path string, k *container) error {
 	return nil
 }
 
+// listen reads a stream, unless a session lags, and writes a terminal's input if some waits.
 func (s *shim) listen(k *container, st *stream) {
-	s.add(st.fd, unix.EPOLLIN, func(uint32) { s.pump(k, st) })
+	var events uint32
+	if !k.lags() {
+		events = unix.EPOLLIN
+	}
+	if k.full && st.fd == k.pty {
+		events |= unix.EPOLLOUT
+	}
+	if events == 0 {
+		s.hush(st.fd)
+		return
+	}
+	s.add(st.fd, events, func(events uint32) {
+		if events&unix.EPOLLOUT != 0 {
+			s.feed(k)
+		}
+		if events&^unix.EPOLLOUT != 0 {
+			s.pump(k, st)
+		}
+	})
 }
 
 // turn is how many times a stream is read before the others have their turn: some write without a pause.
@@ -121,25 +140,30 @@ func (s *shim) pump(k *container, st *stream) {
 		s.take(k, st, s.chunk[:n])
 		s.spent += 256
 		if s.spread(k, st, s.chunk[:n]) {
-			s.hush(st.fd) // goes on when the session has caught up
+			s.listen(k, st) // goes on when the session has caught up
 			return
 		}
 	}
 }
 
-// ended is called at the end of a stream. Sessions see their output end once both streams have.
+// ended is called at the end of a stream. Sessions see their output end once both streams have and they have taken all.
 func (s *shim) ended(k *container, st *stream) {
 	k.finish(st)
 	s.close(st.fd)
 	if st.fd == k.pty {
-		k.pty = -1
+		k.pty, k.full, k.input = -1, false, nil
 	}
 	st.fd = -1
-	if (k.out == nil || k.out.fd < 0) && (k.err == nil || k.err.fd < 0) {
-		for len(k.sinks) > 0 {
-			s.detach(k, k.sinks[0])
+	for _, ses := range append([]*session(nil), k.sinks...) {
+		if k.mute() && !ses.lags() {
+			s.detach(k, ses)
 		}
 	}
+}
+
+// mute says whether nothing more will come from a container.
+func (k *container) mute() bool {
+	return (k.out == nil || k.out.fd < 0) && (k.err == nil || k.err.fd < 0)
 }
 
 // maxHeld is more than a pipe holds: the kernel lets those without privileges have 1 MiB.
@@ -167,6 +191,6 @@ func (s *shim) drain(k *container) {
 	}
 	if k.in >= 0 {
 		s.close(k.in)
-		k.in = -1
+		k.in, k.full, k.input = -1, false, nil
 	}
 }

@@ -17,7 +17,7 @@ func TestOneContainer(t *testing.T) {
 	if s.ExitCode != 3 || s.Reason != "Error" || s.StartedAt == 0 || s.FinishedAt < s.StartedAt {
 		t.Errorf("status %v", s)
 	}
-	if d := cmp.Diff("stdout F out\nstderr F err\nstdout F one\nstdout F unfinished\n", b.log(id)); d != "" {
+	if d := cmp.Diff("stdout F out\nstderr F err\nstdout F one\nstdout P unfinished\n", b.log(id)); d != "" {
 		t.Error(d)
 	}
 	ps, err := b.PodSandboxStatus(ctx, pod, true)
