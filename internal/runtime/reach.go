@@ -98,6 +98,7 @@ func (r *Runtime) reach(c *container, in *oci.Input) error {
 		}
 	}
 	in.Container = proto.CloneOf(in.Container)
+	var all []*runtimeapi.Mount
 	for _, m := range in.Container.GetMounts() {
 		below, through := sys.CopySubmounts, 0
 		if m.GetPropagation() != runtimeapi.MountPropagation_PROPAGATION_PRIVATE {
@@ -110,8 +111,29 @@ func (r *Runtime) reach(c *container, in *oci.Input) error {
 			return err
 		}
 		m.UidMappings, m.GidMappings = nil, nil
+		inner, err := submounts(m)
+		if err != nil {
+			return err
+		}
+		all = append(append(all, m), inner...)
 	}
+	in.Container.Mounts = all
 	return nil
+}
+
+// submounts are the mounts below the source of m as mounts of their own: crun leaves them out in a user namespace.
+func submounts(m *runtimeapi.Mount) ([]*runtimeapi.Mount, error) {
+	below, err := sys.MountsBelow(m.GetHostPath())
+	if err != nil {
+		return nil, err
+	}
+	var list []*runtimeapi.Mount
+	for _, path := range below {
+		inner := proto.CloneOf(m)
+		inner.HostPath, inner.ContainerPath = path, filepath.Join(m.GetContainerPath(), strings.TrimPrefix(path, m.GetHostPath()))
+		list = append(list, inner)
+	}
+	return list, nil
 }
 
 func mapped(m *runtimeapi.Mount) bool { return len(m.GetUidMappings())+len(m.GetGidMappings()) > 0 }

@@ -10,9 +10,12 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"carob.dev/carob/internal/sys"
 )
 
 // firstID is where the range of the Pods in these tests begins.
@@ -194,6 +197,59 @@ func TestUserNamespaceRefused(t *testing.T) {
 	} {
 		if _, err := b.CreateContainer(ctx, pod, c.config, nil); status.Code(err) != c.code || !strings.Contains(err.Error(), c.text) {
 			t.Errorf("%s: %v", c.config.Metadata.Name, err)
+		}
+	}
+}
+
+// TestUserNamespaceKinds combines a user namespace with what else a container may be.
+func TestUserNamespaceKinds(t *testing.T) {
+	for _, handler := range []string{"", "runc"} {
+		b := newBench(t)
+		pod, container := b.usersPod("kinds", handler, func(c *runtimeapi.PodSandboxConfig) {
+			c.Linux.SecurityContext.NamespaceOptions.Pid = runtimeapi.NamespaceMode_POD
+		})
+		dir := filepath.Join(filepath.Dir(b.cfg.Root), "vol")
+		for _, d := range []string{dir, dir + "/below"} {
+			if err := os.Mkdir(d, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := unix.Mount("tmpfs", dir+"/below", "tmpfs", 0, "mode=755"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(dir+"/below/roots", []byte("below\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		u := users(firstID, 65536)
+		for name, c := range map[string]struct {
+			script, want string
+			change       func(*runtimeapi.ContainerConfig)
+		}{
+			"shared pid": {"head -c 5 /proc/1/comm", "pause", func(*runtimeapi.ContainerConfig) {}},
+			"privileged": {"mount -t tmpfs x /tmp && echo mounted; echo x >/dev/null && echo null; hostname x && echo renamed",
+				"mounted\nnull\nrenamed\n", func(c *runtimeapi.ContainerConfig) { c.Linux.SecurityContext.Privileged = true }},
+			"read-only": {"(echo x >/x) 2>/dev/null || echo refused; (echo x >/v/below/x) 2>/dev/null || echo refused; cat /v/below/roots", "refused\nrefused\nbelow\n", func(c *runtimeapi.ContainerConfig) {
+				c.Linux.SecurityContext.ReadonlyRootfs = true
+				c.Mounts = []*runtimeapi.Mount{{HostPath: dir, ContainerPath: "/v", Readonly: true, RecursiveReadOnly: true, UidMappings: u.Uids, GidMappings: u.Gids}}
+			}},
+			"not mapped": {"(cat /v/below/roots) 2>&1", "cat: can't open '/v/below/roots': Permission denied\n", func(c *runtimeapi.ContainerConfig) {
+				c.Mounts = []*runtimeapi.Mount{{HostPath: dir, ContainerPath: "/v"}}
+			}},
+			"user": {"id -u; id -G; (cat /v/below/roots) 2>&1", "1000\n1000 50 77\ncat: can't open '/v/below/roots': Permission denied\n", func(c *runtimeapi.ContainerConfig) {
+				c.Linux.SecurityContext.RunAsUsername, c.Linux.SecurityContext.SupplementalGroups = "ann", []int64{77}
+				c.Mounts = []*runtimeapi.Mount{{HostPath: dir, ContainerPath: "/v", UidMappings: u.Uids, GidMappings: u.Gids}}
+			}},
+			"terminal": {"stty -onlcr; test -t 1 && echo terminal; sleep 0.3", "terminal\n", func(c *runtimeapi.ContainerConfig) { c.Tty = true }},
+			"unmasked": {"head -c 1 /proc/keys >/dev/null && echo seen", "seen\n", func(*runtimeapi.ContainerConfig) {}},
+		} {
+			config := container(strings.ReplaceAll(name, " ", "-"), "sh", "-c", c.script)
+			c.change(config)
+			if got := b.output(pod, config); got != c.want && !(name == "shared pid" && strings.Contains(got, c.want)) {
+				t.Errorf("handler %q, %s: %q, want %q", handler, name, got, c.want)
+			}
+		}
+		if err := sys.Unmount(dir + "/below"); err != nil {
+			t.Error(err)
 		}
 	}
 }
