@@ -253,3 +253,59 @@ func TestUserNamespaceKinds(t *testing.T) {
 		}
 	}
 }
+
+// TestReachAfterCrash: whatever a crash leaves of a container's mounts is unmounted, and what they showed is untouched.
+func TestReachAfterCrash(t *testing.T) {
+	for name, cut := range map[string]func(b *bench, id string){
+		"container half made": func(b *bench, id string) {
+			b.mu.Lock()
+			rec := b.containers[id].rec
+			b.mu.Unlock()
+			rec.Made = false
+			if err := b.saveContainer(rec); err != nil {
+				b.t.Fatal(err)
+			}
+		},
+		"container unknown": func(b *bench, id string) {
+			if err := os.Remove(filepath.Join(b.Runtime.cfg.containerDir(id), "container.json")); err != nil {
+				b.t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			pod, container := b.usersPod("crash", "", nil)
+			dir := filepath.Join(filepath.Dir(b.cfg.Root), "vol")
+			if err := os.MkdirAll(dir+"/folder", 0o755); err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range []string{dir + "/file", dir + "/folder/file"} {
+				if err := os.WriteFile(f, []byte("kept\n"), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			u := users(firstID, 65536)
+			c := container("a", "sleep", "1000")
+			c.Mounts = []*runtimeapi.Mount{{HostPath: dir, ContainerPath: "/v", UidMappings: u.Uids, GidMappings: u.Gids}, {HostPath: dir + "/file", ContainerPath: "/f"}}
+			id := b.create(pod, c)
+			reach := b.Runtime.cfg.reachDir(id)
+			if mounts, err := sys.MountsBelow(reach); err != nil || len(mounts) < 6 {
+				t.Fatalf("%v %v", mounts, err)
+			}
+			b.Close(context.Background())
+			cut(b, id)
+			b.open()
+			if mounts, err := sys.MountsBelow(filepath.Dir(reach)); err != nil || len(mounts) > 0 {
+				t.Errorf("left: %v %v", mounts, err)
+			}
+			if _, err := os.Stat(reach); !os.IsNotExist(err) {
+				t.Errorf("left: %s %v", reach, err)
+			}
+			for _, f := range []string{dir + "/file", dir + "/folder/file"} {
+				if got, err := os.ReadFile(f); string(got) != "kept\n" {
+					t.Errorf("%s holds %q: %v", f, got, err)
+				}
+			}
+		})
+	}
+}
