@@ -22,7 +22,7 @@ var _ cri.ImageManagerService = (*Store)(nil)
 func (s *Store) ListImages(ctx context.Context, filter *runtimeapi.ImageFilter) ([]*runtimeapi.Image, error) {
 	st := s.current.Load()
 	if ref := filter.GetImage().GetImage(); ref != "" {
-		r, ok := st.lookup(ref)
+		r, ok := st.find(ref)
 		if !ok {
 			return nil, nil
 		}
@@ -39,7 +39,7 @@ func (s *Store) ListImages(ctx context.Context, filter *runtimeapi.ImageFilter) 
 // ImageStatus tells about one image. For one that is not on the node the answer has no Image; that is no error.
 // Verbose adds Info["info"]: chain ID and config as JSON.
 func (s *Store) ImageStatus(ctx context.Context, spec *runtimeapi.ImageSpec, verbose bool) (*runtimeapi.ImageStatusResponse, error) {
-	r, ok := s.current.Load().lookup(spec.GetImage())
+	r, ok := s.current.Load().find(spec.GetImage())
 	if !ok {
 		return &runtimeapi.ImageStatusResponse{}, nil
 	}
@@ -77,8 +77,8 @@ func (s *Store) PullImage(
 	return img.ID, nil
 }
 
-// RemoveImage removes an image given by ID with all its names, or else just that name, and the image with its last one.
-// One that a container uses keeps its layers, and with them its ID. Removing what is not there is no error.
+// RemoveImage removes an image given by ID with all its names, one given by digest with all that its repository calls it, or else just
+// the name, and the image with its last one. So ImageStatus does not find afterwards what was removed, and other tags stay. One that a container uses keeps its layers, and with them its ID. Removing what is not there is no error.
 func (s *Store) RemoveImage(ctx context.Context, spec *runtimeapi.ImageSpec) error {
 	ref := spec.GetImage()
 	if ref == "" {
@@ -86,16 +86,9 @@ func (s *Store) RemoveImage(ctx context.Context, spec *runtimeapi.ImageSpec) err
 	}
 	removed := ""
 	err := s.update(ctx, func(st *state) error {
-		r, ok := st.lookup(ref)
-		if !ok {
+		r, ok := st.find(ref)
+		if !ok || !st.unname(r, ref) {
 			return nil
-		}
-		if n, err := Normalize(ref); err == nil && (slices.Contains(r.Tags, n) || slices.Contains(r.Digests, n)) {
-			if !st.untag(r, n) {
-				return nil
-			}
-		} else {
-			r.Tags, r.Digests = nil, nil
 		}
 		if s.inUse(r.ID) {
 			return nil

@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net/http"
+	"path"
 	"runtime"
 	"strings"
 	"testing"
@@ -169,4 +171,23 @@ func (f *fixture) archive(t testing.TB, names ...string) []byte {
 		entries = append(entries, entry{name: blobName(d), text: string(b)})
 	}
 	return layerTar(t, entries...)
+}
+
+// serve answers as a registry that looks at nothing: the image has every tag.
+func (f *fixture) serve(w http.ResponseWriter, r *http.Request) bool {
+	what := digest.Digest(path.Base(r.URL.Path))
+	if r.URL.Path == "/v2/" {
+		return true
+	}
+	if _, ok := f.blobs[what]; !ok && strings.Contains(r.URL.Path, "/manifests/") && what.Validate() != nil {
+		what = f.desc.Digest
+		w.Header().Set("Content-Type", f.desc.MediaType)
+	}
+	data, ok := f.blobs[what]
+	if !ok {
+		w.WriteHeader(http.StatusNotFound)
+		return true
+	}
+	_, _ = w.Write(data)
+	return true
 }

@@ -58,6 +58,13 @@ func endpoints(dir, registry string) ([]endpoint, error) {
 			folder := filepath.Join(dir, name)
 			data, err := os.ReadFile(filepath.Join(folder, "hosts.toml"))
 			if errors.Is(err, os.ErrNotExist) {
+				ep, ok, err := dockerCerts(folder, registry)
+				if err != nil {
+					return nil, fmt.Errorf("registry configuration %s: %w", folder, err)
+				}
+				if ok {
+					return []endpoint{ep}, nil
+				}
 				continue
 			}
 			if err != nil {

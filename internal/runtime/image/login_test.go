@@ -74,21 +74,28 @@ func TestPullTLS(t *testing.T) {
 	}{
 		{"unknown authority", fmt.Sprintf("server = %q\n", web.URL), ErrUnavailable},
 		{"named authority", fmt.Sprintf("server = %q\nca = \"ca.pem\"\n", web.URL), nil},
+		{"authority in the folder", "", nil},
 		{"unchecked", fmt.Sprintf("server = %q\nskip_verify = true\n", web.URL), nil},
 		{"https to a plain server", fmt.Sprintf("server = \"https://%s\"\n", reg.Addr), ErrUnavailable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			hosts := t.TempDir()
-			for name, data := range map[string][]byte{"hosts.toml": []byte(c.text), "ca.pem": ca} {
-				if err := os.MkdirAll(filepath.Join(hosts, "example.com"), 0o755); err != nil {
+			ref, files := "example.com/library/app", map[string][]byte{"hosts.toml": []byte(c.text), "ca.pem": ca}
+			folder := "example.com"
+			if c.text == "" { // as Docker has it, for a registry at its own address
+				folder = strings.TrimPrefix(web.URL, "https://")
+				ref, files = folder+"/library/app", map[string][]byte{"ca.crt": ca}
+			}
+			for name, data := range files {
+				if err := os.MkdirAll(filepath.Join(hosts, folder), 0o755); err != nil {
 					t.Fatal(err)
 				}
-				if err := os.WriteFile(filepath.Join(hosts, "example.com", name), data, 0o600); err != nil {
+				if err := os.WriteFile(filepath.Join(hosts, folder, name), data, 0o600); err != nil {
 					t.Fatal(err)
 				}
 			}
 			s := open(t, Config{Dir: t.TempDir(), RegistryConfigDir: hosts, RetryDelay: time.Millisecond})
-			img, err := s.Pull(t.Context(), "example.com/library/app", PullOptions{})
+			img, err := s.Pull(t.Context(), ref, PullOptions{})
 			if !errors.Is(err, c.want) || err == nil && img.ID != f.manifest.Config.Digest.String() {
 				t.Errorf("%v, %v", img, err)
 			}

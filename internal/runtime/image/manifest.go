@@ -21,6 +21,9 @@ const (
 	ociLayer       = "application/vnd.oci.image.layer."
 )
 
+// maxLayers is how many folders the kernel's overlay takes.
+const maxLayers = 500
+
 // manifestTypes is what a registry may answer with.
 var manifestTypes = []string{ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest, dockerIndex, dockerManifest}
 
@@ -69,6 +72,9 @@ func parseDocument(data []byte, declared string) (*document, error) {
 	}
 	if t := d.Config.MediaType; t != ocispec.MediaTypeImageConfig && t != dockerConfig {
 		return nil, fmt.Errorf("%w: not a container image: its config is %q", ErrInvalid, t)
+	}
+	if len(d.Layers) > maxLayers {
+		return nil, fmt.Errorf("%w image: %d layers, overlay takes %d", ErrInvalid, len(d.Layers), maxLayers)
 	}
 	for _, l := range d.Layers {
 		if !strings.HasPrefix(l.MediaType, ociLayer) && !strings.HasPrefix(l.MediaType, dockerLayer) || strings.HasSuffix(l.MediaType, "+encrypted") {

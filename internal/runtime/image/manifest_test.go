@@ -2,6 +2,8 @@ package image
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -106,14 +108,39 @@ func TestPullIndex(t *testing.T) {
 	index := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{b, a}}
 	index.SchemaVersion = 2
 	f.desc = f.object(t, index.MediaType, index)
-	requireRoot(t)
-	s := open(t, Config{Dir: t.TempDir()})
-	load(t, s, f.archive(t, "x:1"))
-	img, err := s.Resolve(t.Context(), "x@"+f.desc.Digest.String())
-	if err != nil || img.ID != f.manifest.Config.Digest.String() {
-		t.Errorf("%v %v", img, err)
+	w := newWeb(t, nil)
+	w.add(t, f, "docker.io/library/x:1")
+	archived := open(t, Config{Dir: t.TempDir()})
+	load(t, archived, f.archive(t, "x:1"))
+	pulled := w.store(t)
+	if _, err := pulled.Pull(t.Context(), "x:1", PullOptions{}); err != nil {
+		t.Fatal(err)
 	}
-	consistent(t, s)
+	w.Close() // found without the registry from here on
+	byIndex := "docker.io/library/x@" + f.desc.Digest.String()
+	for _, s := range []*Store{archived, pulled} {
+		for _, ref := range []string{"x:1", byIndex, "x:1@" + f.desc.Digest.String(), "x:other@" + f.desc.Digest.String(), "x@" + a.Digest.String()} {
+			img, err := s.Resolve(t.Context(), ref)
+			if err != nil || img.ID != f.manifest.Config.Digest.String() {
+				t.Errorf("%s: %v %v", ref, img, err)
+				continue
+			}
+			if d := cmp.Diff([]string{byIndex}, img.RepoDigests); d != "" {
+				t.Error(d)
+			}
+		}
+		for _, ref := range []string{"x@" + b.Digest.String(), "y@" + a.Digest.String(), "y@" + f.desc.Digest.String()} {
+			if img, err := s.Resolve(t.Context(), ref); err == nil {
+				t.Errorf("%s: found %s", ref, img.ID)
+			}
+		}
+		// What is removed by a digest is gone by all that its repository calls it.
+		removeNamed("x@"+a.Digest.String())(t, s, "")
+		if img, err := s.Resolve(t.Context(), byIndex); err == nil {
+			t.Errorf("%s is still there", img.ID)
+		}
+		consistent(t, s)
+	}
 }
 
 func TestHosts(t *testing.T) {
@@ -156,5 +183,32 @@ func TestHosts(t *testing.T) {
 				t.Error(d)
 			}
 		})
+	}
+}
+
+// A folder with certificates alone is Docker's way to say the same.
+func TestDockerCerts(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		files []string
+		ok    bool
+		err   string
+	}{
+		{"none", nil, false, ""},
+		{"others", []string{"README"}, false, ""},
+		{"bad authority", []string{"a.crt"}, false, "no certificate in it"},
+		{"certificate without key", []string{"a.cert"}, false, "no key beside it"},
+		{"bad pair", []string{"a.cert", "a.key"}, false, "client"},
+	} {
+		dir := t.TempDir()
+		for _, f := range c.files {
+			if err := os.WriteFile(filepath.Join(dir, f), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, ok, err := dockerCerts(dir, "example.com")
+		if err == nil && ok != c.ok || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%s: %v %v", c.name, ok, err)
+		}
 	}
 }

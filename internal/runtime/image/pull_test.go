@@ -414,3 +414,34 @@ func TestPullCancelled(t *testing.T) {
 	}
 	s.pulls.runs.Wait()
 }
+
+// How long a registry wants to be left alone is heeded, up to a minute.
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for value, want := range map[string]time.Duration{"": 0, "7": 7 * time.Second, "Thu, 01 Jan 2026 00:00:30 GMT": 30 * time.Second, "soon": 0, "-3": -3 * time.Second} {
+		if got := (&httpError{retryAt: value}).after(now); got != want {
+			t.Errorf("%q: %s", value, got)
+		}
+	}
+	w := newWeb(t, nil)
+	w.add(t, simple(t), "docker.io/library/app:latest")
+	var times []time.Time
+	w.hook = func(rw http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/manifests/") {
+			return false
+		}
+		times = append(times, time.Now())
+		if len(times) > 1 {
+			return false
+		}
+		rw.Header().Set("Retry-After", "1")
+		rw.WriteHeader(http.StatusTooManyRequests)
+		return true
+	}
+	if _, err := w.store(t).Pull(t.Context(), "app", PullOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if len(times) != 2 || times[1].Sub(times[0]) < 900*time.Millisecond {
+		t.Errorf("asked at %v", times)
+	}
+}

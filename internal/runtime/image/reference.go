@@ -2,6 +2,7 @@ package image
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -54,6 +55,31 @@ func (st *state) lookup(ref string) (*record, bool) {
 		}
 	}
 	return st.byPrefix(strings.TrimPrefix(ref, "sha256:"))
+}
+
+// find is lookup, and knows an image also by the digests of its repository that it has never been asked for by: that of this platform's
+// manifest where the name has the index's, or the other way round.
+func (st *state) find(ref string) (*record, bool) {
+	if r, ok := st.lookup(ref); ok {
+		return r, true
+	}
+	n, err := parse(ref)
+	if err != nil {
+		return nil, false
+	}
+	d, ok := n.(reference.Digested)
+	if !ok {
+		return nil, false
+	}
+	for _, r := range st.Images {
+		if r.Manifest != d.Digest().String() && !slices.Contains(r.Indexes, d.Digest().String()) {
+			continue
+		}
+		if slices.ContainsFunc(slices.Concat(r.Tags, r.Digests), func(name string) bool { return repository(name) == n.Name() }) {
+			return r, true
+		}
+	}
+	return nil, false
 }
 
 func (st *state) byName(name string) (*record, bool) {

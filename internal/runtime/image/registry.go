@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -228,9 +227,7 @@ func (h *session) get(ctx context.Context, repository, kind, what string, header
 	}
 	defer resp.Body.Close()
 	e := &httpError{url: u.Host + u.Path, status: resp.StatusCode, message: registryMessage(resp.Body)}
-	if sec, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil {
-		e.after = time.Duration(sec) * time.Second
-	}
+	e.retryAt = resp.Header.Get("Retry-After")
 	return nil, e
 }
 

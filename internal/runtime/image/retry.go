@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -16,7 +17,7 @@ type httpError struct {
 	url     string // without query
 	status  int
 	message string // what the registry says, if anything
-	after   time.Duration
+	retryAt string // Retry-After: seconds, or a date
 }
 
 func (e *httpError) Error() string {
@@ -44,6 +45,17 @@ func (e *httpError) Is(target error) bool {
 
 func (e *httpError) passing() bool {
 	return e.status >= 500 || e.status == http.StatusTooManyRequests || e.status == http.StatusRequestTimeout
+}
+
+// after is how long the registry wants to be left alone.
+func (e *httpError) after(now time.Time) time.Duration {
+	if sec, err := strconv.Atoi(e.retryAt); err == nil {
+		return time.Duration(sec) * time.Second
+	}
+	if t, err := http.ParseTime(e.retryAt); err == nil {
+		return t.Sub(now)
+	}
+	return 0
 }
 
 // transient says whether the same request may well work a little later. A refused connection or an unknown host is not: other
@@ -75,8 +87,8 @@ func (s *Store) retry(ctx context.Context, fn func() error) error {
 			return err
 		}
 		pause := delay
-		if h, ok := errors.AsType[*httpError](err); ok && h.after > pause {
-			pause = min(h.after, time.Minute)
+		if h, ok := errors.AsType[*httpError](err); ok {
+			pause = max(pause, min(h.after(s.cfg.Clock.Now()), time.Minute))
 		}
 		t := s.cfg.Clock.NewTimer(pause)
 		select {

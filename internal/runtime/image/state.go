@@ -135,6 +135,21 @@ func (st *state) untag(r *record, name string) bool {
 	return len(r.Tags)+len(r.Digests) == 0
 }
 
+// unname drops the names that a reference to the image stands for; see Store.RemoveImage. It reports whether the image has no name left.
+func (st *state) unname(r *record, ref string) bool {
+	n, err := parse(ref)
+	switch {
+	case err == nil && slices.Contains(r.Tags, n.String()):
+		return st.untag(r, n.String())
+	case err == nil && strings.Contains(n.String(), "@"):
+		of := func(name string) bool { return repository(name) == n.Name() }
+		r.Tags, r.Digests = slices.DeleteFunc(r.Tags, of), slices.DeleteFunc(r.Digests, of)
+		return len(r.Tags)+len(r.Digests) == 0
+	}
+	r.Tags, r.Digests = nil, nil // by ID
+	return true
+}
+
 // repository is a normalised name without tag and digest.
 func repository(name string) string {
 	if repo, _, ok := strings.Cut(name, "@"); ok {

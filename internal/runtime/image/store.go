@@ -216,7 +216,7 @@ func (s *Store) update(ctx context.Context, fn func(*state) error) error {
 // ErrNotFound if it is not on the node.
 func (s *Store) Resolve(ctx context.Context, ref string) (*Image, error) {
 	st := s.current.Load()
-	r, ok := st.lookup(ref)
+	r, ok := st.find(ref)
 	if !ok {
 		return nil, s.wrap("find", ref, ErrNotFound)
 	}

@@ -163,11 +163,23 @@ func (r *Registry) Add(archive io.Reader) error {
 }
 
 func (r *Registry) put(repository, tag string, d ocispec.Descriptor, blobs map[digest.Digest][]byte) error {
-	var m ocispec.Manifest
+	var m struct {
+		ocispec.Manifest
+		Manifests []ocispec.Descriptor `json:"manifests"`
+	}
 	if err := json.Unmarshal(blobs[d.Digest], &m); err != nil {
 		return err
 	}
-	for _, b := range append(m.Layers, m.Config) {
+	for _, child := range m.Manifests {
+		if err := r.put(repository, child.Digest.String(), child, blobs); err != nil {
+			return err
+		}
+	}
+	parts := m.Layers
+	if m.Manifests == nil {
+		parts = append(parts, m.Config)
+	}
+	for _, b := range parts {
 		if err := r.send(http.MethodPost, "/v2/"+repository+"/blobs/uploads/?digest="+b.Digest.String(), "", blobs[b.Digest]); err != nil {
 			return err
 		}
