@@ -123,6 +123,9 @@ func (c *Carob) start(ctx context.Context) error {
 	if err := st.step("check this host", c.checkHost); err != nil {
 		return err
 	}
+	if err := c.leaveRuntime(ctx); err != nil {
+		return err
+	}
 	if err := st.step("make folders", c.makeFolders); err != nil {
 		return err
 	}

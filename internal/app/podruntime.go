@@ -2,9 +2,12 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
+	"strings"
 
 	cri "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -16,6 +19,7 @@ import (
 	"carob.dev/carob/internal/health"
 	"carob.dev/carob/internal/runtime/image"
 	"carob.dev/carob/internal/runtime/remote"
+	"carob.dev/carob/internal/sys"
 	"carob.dev/carob/internal/version"
 )
 
@@ -168,5 +172,44 @@ func (c *Carob) dialRuntime(ctx context.Context) error {
 		return fmt.Errorf("tell %s the range of Pod addresses: %w", client.Name, err)
 	}
 	c.stages.run("events of the runtime", r.Run)
+	return nil
+}
+
+// leaveRuntime sees to it, when another runtime is to be used than last time, that no Pod goes on twice: nothing may run any more, and
+// what the old runtime keeps of this Carob's is removed.
+func (c *Carob) leaveRuntime(ctx context.Context) error {
+	old, ran, err := c.cfg.Remembered()
+	if err != nil {
+		c.opt.Log.Warn("the settings of the last start are not understood", "error", err) // another version's, perhaps
+		return nil
+	}
+	if !ran || old.RuntimeEndpoint == c.cfg.RuntimeEndpoint {
+		return nil
+	}
+	prefix := "/" + c.cfg.CgroupRoot() + "/"
+	left, err := sys.Processes(func(_ int, cgroups []string) bool {
+		return slices.ContainsFunc(cgroups, func(g string) bool { return strings.HasPrefix(g, prefix) })
+	})
+	if err != nil {
+		return err
+	}
+	if len(left) > 0 {
+		was := "carob's own"
+		if old.RuntimeEndpoint != "" {
+			was = "the one at " + old.RuntimeEndpoint
+		}
+		return &health.Problem{Code: "PodsElsewhere", Severity: health.Error, What: "Pods still run on the runtime that was used before, " + was,
+			Why: "they would be started a second time", Fix: "stop them first: carob down --root " + c.cfg.Root}
+	}
+	if old.RuntimeEndpoint == "" {
+		return nil // what it keeps is in the root
+	}
+	client, err := remote.Dial(ctx, remoteConfig(old, c.opt.Log))
+	if err == nil {
+		err = errors.Join(client.Runtime.RemoveAll(ctx), client.Close())
+	}
+	if err != nil {
+		c.opt.Log.Warn("what the runtime that was used before keeps of the Pods is left there", "endpoint", old.RuntimeEndpoint, "error", err)
+	}
 	return nil
 }

@@ -105,13 +105,22 @@ func TestCommandsKnowTheSettingsOfTheCarobThatRanLast(t *testing.T) {
 	if err := ran.Remember(write); err != nil {
 		t.Fatal(err)
 	}
+	same := []cmp.Option{cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })}
+	t.Setenv("CAROB_MAX_PODS", "8")
+	if old, ok, err := Default(dir).Remembered(); err != nil || !ok || !cmp.Equal(ran, old, same...) {
+		t.Errorf("remembered %v, %v: %s", ok, err, cmp.Diff(ran, old, same...))
+	}
+	os.Unsetenv("CAROB_MAX_PODS")
+	if _, ok, err := Default(t.TempDir()).Remembered(); ok || err != nil {
+		t.Errorf("a new root remembers: %v, %v", ok, err)
+	}
 	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
 	src := AddRootFlag(fs)
 	if err := fs.Parse([]string{"--root", dir}); err != nil {
 		t.Fatal(err)
 	}
 	got, err := src.Load()
-	if diff := cmp.Diff(ran, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" || err != nil {
+	if diff := cmp.Diff(ran, got, same...); diff != "" || err != nil {
 		t.Error(diff, err)
 	}
 	fs = pflag.NewFlagSet("", pflag.ContinueOnError)

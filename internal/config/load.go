@@ -115,6 +115,27 @@ func (c Config) Remember(write func(path string, data []byte) error) error {
 	return write(c.Path(remembered), raw)
 }
 
+// Remembered returns the settings of the Carob of this root that ran last; ok is false if none did.
+func (c Config) Remembered() (_ Config, ok bool, err error) {
+	path := c.Path(remembered)
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return Config{}, false, nil
+	}
+	values, err := readFile(path)
+	if err != nil {
+		return Config{}, false, err
+	}
+	old := Default(c.Root)
+	for _, s := range settings() {
+		if v, there := values[s.name]; there {
+			if err := s.set(&old, v); err != nil {
+				return Config{}, false, fmt.Errorf("%s: %s: %w", path, s.name, err)
+			}
+		}
+	}
+	return old, true, nil
+}
+
 // AddRootFlag adds --root alone, for commands that act on a Carob that is there already: it knows its settings.
 func AddRootFlag(fs *pflag.FlagSet) *Source {
 	s := addRootFlag(fs)

@@ -106,6 +106,12 @@ spec:
 	c.step("no events", func() {
 		c.killDaemon()
 		c.endpoint = silent
+		out, err := c.carob(c.upArgs()...)
+		if err == nil {
+			c.Error("it started with another endpoint although Pods run on the old one")
+		}
+		want(c, "carob up with another endpoint", out, "PodsElsewhere", loud)
+		c.mustCarob("down")
 		c.mustCarob(c.upArgs()...)
 		c.kubectl("rollout", "status", "deployment/idle", "--timeout=30s")
 		measure("states compared")

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// relistEvery is how often states are compared where a runtime tells no events: two lists a second, about 1 ms of processor time in the
-	// two processes together with ten Pods. A runtime that is away is tried as often.
+	// relistEvery is how often states are compared where a runtime tells no events: two lists a second. With ten Pods that takes 2 ms of
+	// processor time a second here and 3 ms in containerd. A runtime that is away is tried as often.
 	relistEvery = time.Second
 	// settle is when states are compared once more after events were asked for: the answer does not say when they begin.
 	settle = time.Second
