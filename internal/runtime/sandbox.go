@@ -197,10 +197,11 @@ func (r *Runtime) raiseSandbox(ctx context.Context, sb *sandbox, namespaces []st
 		return err
 	}
 	failpoint.Hit("runtime/sandbox/recorded")
-	if err := r.startShim(ctx, sb); err != nil {
+	client, err := r.startShim(ctx, sb)
+	if err != nil {
 		return err
 	}
-	reply, err := sb.client.Ask(ctx, wire.Frame{Op: wire.OpSandbox, Args: namespaces})
+	reply, err := client.Ask(ctx, wire.Frame{Op: wire.OpSandbox, Args: namespaces})
 	if err != nil {
 		return fmt.Errorf("start pause: %w", err)
 	}
@@ -229,15 +230,16 @@ func sandboxNamespaces(opt *runtimeapi.NamespaceOption) []string {
 	return append(ns, shimUsers(opt)...)
 }
 
-func (r *Runtime) startShim(ctx context.Context, sb *sandbox) error {
+// startShim starts the sandbox's shim. The client is returned as well: the sandbox has it only until the shim dies.
+func (r *Runtime) startShim(ctx context.Context, sb *sandbox) (*shim.Client, error) {
 	id := sb.rec.ID
 	if err := os.MkdirAll(r.cfg.shimDir(id), 0o700); err != nil {
-		return err
+		return nil, err
 	}
 	failpoint.Hit("runtime/shim/folder")
 	cgroup := r.cfg.shimCgroup(id)
 	if err := sys.CgroupCreate(cgroup, sys.Resources{}); err != nil {
-		return err
+		return nil, err
 	}
 	failpoint.Hit("runtime/shim/cgroup")
 	spec := shim.Spec{Binary: r.shim, Dir: r.cfg.shimDir(id), Socket: r.cfg.shimSocket(id), Boot: r.boot, Empty: r.empty,
@@ -245,14 +247,14 @@ func (r *Runtime) startShim(ctx context.Context, sb *sandbox) error {
 	if r.cgroups.Unified {
 		folder, err := os.Open(r.cgroups.Folder("", cgroup))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		defer folder.Close()
 		spec.Cgroup = folder
 	}
 	client, pid, err := shim.Start(spec, func(f wire.Frame) { r.heard(sb, f) }, func() { r.lost(sb) })
 	if err != nil {
-		return err
+		return nil, err
 	}
 	failpoint.Hit("runtime/shim/started")
 	r.anticipateMove(id, pid)
@@ -261,5 +263,5 @@ func (r *Runtime) startShim(ctx context.Context, sb *sandbox) error {
 	r.mu.Unlock()
 	// Once it answers it can be found by its socket; before that, it ends by itself if this process does.
 	_, err = client.Ask(ctx, wire.Frame{Op: wire.OpHello})
-	return err
+	return client, err
 }

@@ -39,12 +39,13 @@ func (n *node) end(ctx context.Context) error {
 			return fmt.Errorf("left behind: %w", err)
 		}
 	}
-	for _, dir := range []string{"bundles", "oci", "s", "shims", "shm"} {
-		path := filepath.Join(n.cfg.RunDir(), dir)
-		if dir == "oci" {
-			os.RemoveAll(filepath.Join(path, ".cache")) // crun's, of seccomp programs
-		}
-		if err := os.Remove(path); err != nil {
+	os.RemoveAll(filepath.Join(n.cfg.RunDir(), "oci", ".cache")) // crun's, of seccomp programs
+	folders, err := os.ReadDir(n.cfg.RunDir())
+	if err != nil {
+		return err
+	}
+	for _, f := range folders {
+		if err := os.Remove(filepath.Join(n.cfg.RunDir(), f.Name())); err != nil {
 			return fmt.Errorf("left behind: %w", err)
 		}
 	}
