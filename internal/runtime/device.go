@@ -11,8 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hostDevices is the device at a path, or all below a folder, without the terminals and the like that each container has of its own.
-func hostDevices(top string) ([]specs.LinuxDevice, error) {
+// hostDevices is the device at a path, or all below a folder, without the terminals and the like that each container has of its own. Their
+// paths are at or below inside.
+func hostDevices(top, inside string) ([]specs.LinuxDevice, error) {
 	top, err := filepath.EvalSymlinks(top)
 	if err != nil {
 		return nil, err
@@ -42,7 +43,7 @@ func hostDevices(top string) ([]specs.LinuxDevice, error) {
 			kind = "c"
 		}
 		mode, uid, gid := info.Mode().Perm(), st.Uid, st.Gid
-		list = append(list, specs.LinuxDevice{Path: path, Type: kind, Major: int64(unix.Major(st.Rdev)), Minor: int64(unix.Minor(st.Rdev)),
+		list = append(list, specs.LinuxDevice{Path: filepath.Join(inside, strings.TrimPrefix(path, top)), Type: kind, Major: int64(unix.Major(st.Rdev)), Minor: int64(unix.Minor(st.Rdev)),
 			FileMode: &mode, UID: &uid, GID: &gid})
 		return nil
 	})

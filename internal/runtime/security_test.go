@@ -166,3 +166,40 @@ func TestProc(t *testing.T) {
 		}
 	}
 }
+
+// TestDevices: a container has the devices that it names, with the permissions that it asks for, and no others.
+func TestDevices(t *testing.T) {
+	b := newBench(t)
+	folder := filepath.Join(filepath.Dir(b.cfg.Root), "devices")
+	if err := os.MkdirAll(filepath.Join(folder, "deep"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for path, device := range map[string]uint64{folder + "/deep/full": unix.Mkdev(1, 7), folder + "/deep/fuse": unix.Mkdev(10, 229)} { // none opens fuse unasked
+		if err := unix.Mknod(path, unix.S_IFCHR|0o666, int(device)); err != nil {
+			t.Fatal(err)
+		}
+		os.Chmod(path, 0o666)
+	}
+	if err := os.Symlink("deep/fuse", folder+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	const try = "(: <%[1]s) 2>/dev/null && echo read; (: >%[1]s) 2>/dev/null && echo written; test -e /dev/kmsg || echo none other; ls /d 2>/dev/null; true"
+	for _, handler := range []string{"", "runc"} {
+		pod := b.podOf(b.podConfig("devices"+handler), handler)
+		for name, c := range map[string]struct {
+			path, want string
+			device     *runtimeapi.Device
+		}{
+			"read":   {"/dev/mine", "read\nnone other\n", &runtimeapi.Device{HostPath: folder + "/link", ContainerPath: "/dev/mine", Permissions: "r"}},
+			"all":    {"/dev/mine", "read\nwritten\nnone other\n", &runtimeapi.Device{HostPath: folder + "/deep/fuse", ContainerPath: "/dev/mine"}},
+			"make":   {"/dev/mine", "none other\n", &runtimeapi.Device{HostPath: folder + "/deep/fuse", ContainerPath: "/dev/mine", Permissions: "m"}},
+			"folder": {"/d/deep/fuse", "read\nwritten\nnone other\ndeep\n", &runtimeapi.Device{HostPath: folder, ContainerPath: "/d", Permissions: "rw"}},
+		} {
+			config := containerConfig(name, "sh", "-c", fmt.Sprintf(try, c.path))
+			config.Devices = []*runtimeapi.Device{c.device}
+			if got := b.output(pod, config); got != c.want {
+				t.Errorf("handler %q, %s: %q, want %q", handler, name, got, c.want)
+			}
+		}
+	}
+}

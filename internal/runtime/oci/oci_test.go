@@ -2,6 +2,7 @@ package oci
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"os"
 	"strings"
@@ -42,7 +43,7 @@ func TestGolden(t *testing.T) {
 			in.Container.Linux.SecurityContext.NamespaceOptions = &runtimeapi.NamespaceOption{Network: runtimeapi.NamespaceMode_NODE,
 				Pid: runtimeapi.NamespaceMode_NODE, Ipc: runtimeapi.NamespaceMode_NODE}
 			in.Container.Linux.SecurityContext.Privileged = true
-			in.Devices = func(string) ([]specs.LinuxDevice, error) {
+			in.Devices = func(string, string) ([]specs.LinuxDevice, error) {
 				return []specs.LinuxDevice{{Path: "/dev/kvm", Type: "c", Major: 10, Minor: 232}}, nil
 			}
 		},
@@ -282,6 +283,59 @@ func TestHugepages(t *testing.T) {
 		}
 		if _, err := Resources(limits(4<<20), without); err == nil || !strings.Contains(err.Error(), "hugepage_limits: this machine has no hugetlb controller") {
 			t.Errorf("unified %v: %v", unified, err)
+		}
+	}
+}
+
+func TestDevices(t *testing.T) {
+	host := func(from, to string) ([]specs.LinuxDevice, error) {
+		switch from {
+		case "/dev":
+			return []specs.LinuxDevice{{Path: "/dev/one", Type: "c", Major: 1, Minor: 1}}, nil
+		case "/dev/one":
+			return []specs.LinuxDevice{{Path: to, Type: "c", Major: 1, Minor: 1}}, nil
+		}
+		return nil, errors.New("no such device")
+	}
+	for name, c := range map[string]struct {
+		device     *runtimeapi.Device
+		privileged bool
+		paths      []string
+		access     string
+		err        string
+	}{
+		"as it is":         {&runtimeapi.Device{HostPath: "/dev/one", Permissions: "r"}, false, []string{"/dev/one"}, "r", ""},
+		"elsewhere":        {&runtimeapi.Device{HostPath: "/dev/one", ContainerPath: "/dev/x", Permissions: "rw"}, false, []string{"/dev/x"}, "rw", ""},
+		"no permissions":   {&runtimeapi.Device{HostPath: "/dev/one"}, false, []string{"/dev/one"}, "rwm", ""},
+		"among all":        {&runtimeapi.Device{HostPath: "/dev/one"}, true, []string{"/dev/one"}, "rwm", ""},
+		"beside all":       {&runtimeapi.Device{HostPath: "/dev/one", ContainerPath: "/dev/x"}, true, []string{"/dev/one", "/dev/x"}, "rwm", ""},
+		"other permission": {&runtimeapi.Device{HostPath: "/dev/one", Permissions: "rx"}, false, nil, "", `permissions: "rx" has others than r, w and m`},
+		"relative":         {&runtimeapi.Device{HostPath: "dev/one"}, false, nil, "", "the paths must be absolute"},
+		"relative inside":  {&runtimeapi.Device{HostPath: "/dev/one", ContainerPath: "x"}, false, nil, "", "the paths must be absolute"},
+		"not there":        {&runtimeapi.Device{HostPath: "/dev/two"}, false, nil, "", "device /dev/two: no such device"},
+	} {
+		in := input()
+		in.Devices = host
+		in.Container.Devices = []*runtimeapi.Device{c.device}
+		in.Container.Linux.SecurityContext.Privileged = c.privileged
+		s, err := Build(in)
+		if c.err != "" {
+			if err == nil || !strings.Contains(err.Error(), c.err) {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		var paths []string
+		for _, d := range s.Linux.Devices {
+			paths = append(paths, d.Path)
+		}
+		rules := s.Linux.Resources.Devices
+		if d := cmp.Diff(c.paths, paths); d != "" || rules[0].Allow != c.privileged || rules[1].Access != c.access {
+			t.Errorf("%s: %s %v", name, d, rules)
 		}
 	}
 }

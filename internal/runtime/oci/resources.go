@@ -2,7 +2,9 @@ package oci
 
 import (
 	"fmt"
+	"path"
 	"slices"
+	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -58,31 +60,46 @@ func resources(in Input) (*specs.LinuxResources, error) {
 	return Resources(in.Container.GetLinux().GetResources(), in.Node)
 }
 
-// devices: the usual ones are the OCI runtime's doing. A privileged container has all, others what they name.
+// devices: the usual ones are the OCI runtime's doing. A privileged container has all, and any has what it names.
 func devices(s *specs.Spec, in Input, sc *runtimeapi.LinuxContainerSecurityContext) error {
+	s.Linux.Resources.Devices = []specs.LinuxDeviceCgroup{{Allow: sc.GetPrivileged(), Access: "rwm"}}
+	have := map[string]bool{}
 	if sc.GetPrivileged() {
-		all, err := in.Devices("/dev")
+		all, err := in.Devices("/dev", "/dev")
 		if err != nil {
 			return err
 		}
 		s.Linux.Devices = all
-		s.Linux.Resources.Devices = []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}
-		return nil
+		for _, d := range all {
+			have[d.Path] = true
+		}
 	}
-	s.Linux.Resources.Devices = []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}
 	for _, d := range in.Container.GetDevices() {
-		found, err := in.Devices(d.GetHostPath())
+		inside, access := d.GetContainerPath(), d.GetPermissions()
+		if inside == "" {
+			inside = d.GetHostPath()
+		}
+		if access == "" {
+			access = "rwm"
+		}
+		switch {
+		case !path.IsAbs(d.GetHostPath()), !path.IsAbs(inside):
+			return fmt.Errorf("device %q at %q: the paths must be absolute", d.GetHostPath(), inside)
+		case strings.Trim(access, "rwm") != "":
+			return fmt.Errorf("device %s: permissions: %q has others than r, w and m", d.GetHostPath(), access)
+		}
+		found, err := in.Devices(d.GetHostPath(), path.Clean(inside))
 		if err != nil {
 			return fmt.Errorf("device %s: %w", d.GetHostPath(), err)
 		}
 		for _, dev := range found {
-			if len(found) == 1 && d.GetContainerPath() != "" {
-				dev.Path = d.GetContainerPath()
+			if !have[dev.Path] {
+				s.Linux.Devices = append(s.Linux.Devices, dev)
+				have[dev.Path] = true
 			}
-			s.Linux.Devices = append(s.Linux.Devices, dev)
 			major, minor := dev.Major, dev.Minor
 			s.Linux.Resources.Devices = append(s.Linux.Resources.Devices,
-				specs.LinuxDeviceCgroup{Allow: true, Type: dev.Type, Major: &major, Minor: &minor, Access: d.GetPermissions()})
+				specs.LinuxDeviceCgroup{Allow: true, Type: dev.Type, Major: &major, Minor: &minor, Access: access})
 		}
 	}
 	return nil

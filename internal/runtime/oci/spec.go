@@ -39,8 +39,9 @@ type Input struct {
 	Node Node
 	// Seccomp is the Localhost profile that the container names, read by the caller.
 	Seccomp *specs.LinuxSeccomp
-	// Devices are those of the machine, for privileged containers and for devices that the container names.
-	Devices func(hostPath string) ([]specs.LinuxDevice, error)
+	// Devices are those of the machine, for privileged containers and for devices that the container names: the one at hostPath, or all below
+	// that folder, at their places at or below containerPath.
+	Devices func(hostPath, containerPath string) ([]specs.LinuxDevice, error)
 }
 
 // Node is what a machine is and allows.
