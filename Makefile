@@ -73,6 +73,11 @@ test: deps lint unit etcd e2e ## everything CI runs
 critest: build test-images ## the CRI's validation suite on the runtime, with crun and with runc (root)
 	./test/critest/run.sh
 
+.PHONY: critest-vm
+critest-vm: build test-images ## the same with crun on cgroup v2 and AppArmor, in qemu (root)
+	./test/critest/build.sh
+	go run ./test/vm -carob bin/carob -images build/images -modes critest -timeout 40m
+
 .PHONY: containerd
 containerd: build test-images ## the agent on containerd and on `carob runtime`, by --runtime-endpoint (root)
 	./test/containerd/run.sh

@@ -31,10 +31,10 @@ func (r *Runtime) CreateContainer(ctx context.Context, sandboxID string, config 
 	if err != nil {
 		return "", err
 	}
-	name := config.GetMetadata().GetName()
-	if name == "" {
-		return "", status.Error(codes.InvalidArgument, "container config: metadata needs a name")
+	if err := checkContainer(config); err != nil {
+		return "", status.Errorf(codes.InvalidArgument, "container config: %v", err)
 	}
+	name := config.GetMetadata().GetName()
 	r.mu.Lock()
 	ready, pause := sb.rec.Ready && !sb.stopping, sb.rec.PausePID
 	r.mu.Unlock()

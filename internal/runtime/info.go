@@ -64,6 +64,9 @@ func (r *Runtime) ReopenContainerLog(ctx context.Context, id string) error {
 
 // UpdateContainerResources changes limits of a container, at once if it runs.
 func (r *Runtime) UpdateContainerResources(ctx context.Context, id string, res *runtimeapi.ContainerResources) error {
+	if err := checkResources(res.GetLinux()); err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
 	c, err := r.findContainer(id)
 	if err != nil {
 		return err

@@ -5,15 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"carob.dev/carob/internal/failpoint"
-	"carob.dev/carob/internal/runtime/oci"
 	"carob.dev/carob/internal/runtime/shim"
 	"carob.dev/carob/internal/runtime/shim/wire"
 	"carob.dev/carob/internal/sys"
@@ -26,7 +23,7 @@ const shmSize = 64 << 20
 // On an error nothing is left.
 func (r *Runtime) RunPodSandbox(ctx context.Context, config *runtimeapi.PodSandboxConfig, handler string) (string, error) {
 	if err := checkSandbox(config); err != nil {
-		return "", status.Error(codes.InvalidArgument, err.Error())
+		return "", status.Errorf(codes.InvalidArgument, "sandbox config: %v", err)
 	}
 	if _, _, err := r.binary(handler); err != nil {
 		return "", err
@@ -71,44 +68,6 @@ func sandboxName(c *runtimeapi.PodSandboxConfig) string {
 
 func containerName(sandboxID string, c *runtimeapi.ContainerConfig) string {
 	return fmt.Sprintf("container/%s/%s/%d", sandboxID, c.GetMetadata().GetName(), c.GetMetadata().GetAttempt())
-}
-
-func checkSandbox(c *runtimeapi.PodSandboxConfig) error {
-	sc := c.GetLinux().GetSecurityContext()
-	switch {
-	case c.GetMetadata().GetName() == "" || c.GetMetadata().GetUid() == "":
-		return errors.New("sandbox config: metadata needs name and uid")
-	case c.GetWindows() != nil:
-		return errors.New("sandbox config: windows: not supported on Linux")
-	case len(c.GetHostname()) > 64:
-		return errors.New("sandbox config: hostname is longer than the kernel's 64 bytes")
-	}
-	if err := errors.Join(oci.SELinux(sc.GetSelinuxOptions()), checkUsers(sc.GetNamespaceOptions())); err != nil {
-		return fmt.Errorf("sandbox config: %w", err)
-	}
-	for key := range c.GetLinux().GetSysctls() {
-		if ofNetwork(key) && sc.GetNamespaceOptions().GetNetwork() == runtimeapi.NamespaceMode_NODE {
-			return fmt.Errorf("sandbox config: sysctl %q cannot be set in the host's network", key)
-		}
-		if !namespaced(key) {
-			return fmt.Errorf("sandbox config: sysctl %q belongs to no namespace of a Pod", key)
-		}
-		if !filepath.IsLocal(sysctlPath(key)) || filepath.Clean(sysctlPath(key)) != sysctlPath(key) {
-			return fmt.Errorf("sandbox config: sysctl %q", key)
-		}
-	}
-	return nil
-}
-
-// namespaced says whether a sysctl is a Pod's own: anything else would change the machine.
-func namespaced(key string) bool {
-	key = strings.ReplaceAll(sysctlPath(key), "/", ".")
-	for _, prefix := range []string{"net.", "kernel.shm", "kernel.msg", "fs.mqueue."} {
-		if strings.HasPrefix(key, prefix) {
-			return true
-		}
-	}
-	return key == "kernel.sem"
 }
 
 // reserve claims a name, so that two requests for the same attempt do not make two.

@@ -47,7 +47,8 @@ func read(path string) ([]spec, error) {
 			if r.LeafNodeType != "It" {
 				continue
 			}
-			why, _, _ := strings.Cut(strings.TrimSpace(r.Failure.Message), "\n")
+			why := strings.Join(strings.Fields(r.Failure.Message), " ")
+			why = why[:min(len(why), 400)]
 			specs = append(specs, spec{strings.Join(append(r.ContainerHierarchyTexts, r.LeafNodeText), " "), r.State, why})
 		}
 	}

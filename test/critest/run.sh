@@ -12,17 +12,7 @@ root=$PWD
 runtimes=()
 while [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; do runtimes+=("$1"); shift; done
 [ ${#runtimes[@]} -gt 0 ] || runtimes=(crun runc)
-(cd test/critest/tools && go build -trimpath -o "$root/build/crictl" sigs.k8s.io/cri-tools/cmd/crictl &&
-  go test -trimpath -c -o "$root/build/critest" sigs.k8s.io/cri-tools/cmd/critest)
-go build -trimpath -o build/critest-run ./test/critest
-go build -trimpath -ldflags '-s -w' -o build/critest-tools/nnp ./test/critest/nnp
-mkdir -p build/critest-tools
-if [ ! -e build/critest-tools/busybox ]; then
-  tmp=$(mktemp -d)
-  (cd "$tmp" && apt-get -qq -o APT::Sandbox::User=root download busybox && dpkg-deb --fsys-tarfile busybox_*.deb | tar -x ./bin/busybox)
-  cp "$tmp/bin/busybox" build/critest-tools/busybox
-  rm -rf "$tmp"
-fi
+test/critest/build.sh
 
 dir=$(mktemp -d /tmp/carob-critest.XXXXXX)
 chmod 711 "$dir" # users of a namespace of their own must find their way

@@ -51,9 +51,9 @@ func (t *tally) verdict(mode string) error {
 
 // boot starts the machine, reads its console and waits for it to turn itself off.
 func boot(ctx context.Context, o options, m machine, mode string) error {
-	init := map[string]string{"plain": "/load/guest/init.sh", "systemd": "/load/guest/init-systemd.sh"}[mode]
+	init := map[string]string{"plain": "/load/guest/init.sh", "systemd": "/load/guest/init-systemd.sh", "critest": "/load/guest/init.sh"}[mode]
 	if init == "" {
-		return fmt.Errorf("%q is no mode: plain, systemd", mode)
+		return fmt.Errorf("%q is no mode: plain, systemd, critest", mode)
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
@@ -61,7 +61,7 @@ func boot(ctx context.Context, o options, m machine, mode string) error {
 	fmt.Printf("booting: %s\n", mode)
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", o.memory,
 		"-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio", "-kernel", m.kernel, "-initrd", m.initrd,
-		"-append", "console=ttyS0 quiet panic=-1 mitigations=off cgroup_no_v1=all guest.init="+init,
+		"-append", "console=ttyS0 quiet panic=-1 mitigations=off cgroup_no_v1=all guest.init="+init+" guest.mode="+mode,
 		"-drive", "file="+m.root+",if=virtio,format=raw,snapshot=on", "-drive", "file="+m.load+",if=virtio,format=raw,readonly=on",
 		"-nic", "user,restrict=on,model=virtio-net-pci")
 	cmd.Stderr = os.Stderr

@@ -119,13 +119,20 @@ func makeLoad(ctx context.Context, o options, file string) error {
 		return errors.Join(err, fmt.Errorf("%s has no archives (make test-images)", o.images))
 	}
 	slices.Sort(archives)
-	for _, c := range [][]string{
+	copies := [][]string{
 		{"cp", o.carob, filepath.Join(tree, "carob")},
 		append(append([]string{"cp"}, archives...), filepath.Join(tree, "images")),
 		{"cp", "-r", o.examples, filepath.Join(tree, "examples")},
 		{"cp", o.unit, filepath.Join(tree, "carob.service")},
 		{"cp", "-r", o.guest, filepath.Join(tree, "guest")},
-	} {
+	}
+	if slices.Contains(o.modes, "critest") {
+		for _, name := range []string{"critest", "critest-run", "critest-tools"} {
+			copies = append(copies, []string{"cp", "-r", filepath.Join(o.critest, name), tree})
+		}
+		copies = append(copies, []string{"cp", o.list, filepath.Join(tree, "critest.txt")})
+	}
+	for _, c := range copies {
 		if err := command(ctx, c[0], c[1:]...); err != nil {
 			return err
 		}

@@ -1,5 +1,6 @@
 // Command vm tries a Carob on a kernel of its own, one that has cgroup v2 alone: it makes a small Debian, boots it in qemu and runs
-// guest/checks.sh there, once with a plain init and once with systemd as the first process.
+// guest/checks.sh there, once with a plain init and once with systemd as the first process. Mode critest runs the CRI's validation suite there
+// instead: that kernel has AppArmor too.
 //
 // It may import nothing of the project: what it tries is bin/carob. It writes below -dir only, sends nothing to any network (the machine's
 // only link is closed by qemu), and ends with exit code 0 only if every check passed in every mode.
@@ -22,6 +23,8 @@ import (
 type options struct {
 	// dir is where everything is made, images has the archives to import, carob is the program under test.
 	dir, images, carob string
+	// critest is the folder with what test/critest/build.sh made, list the file of specs that must pass; for mode critest.
+	critest, list string
 	// guest is the folder of scripts, examples that of manifests, unit the file that systemd runs a Carob by.
 	guest, examples, unit string
 	modes                 []string
@@ -40,7 +43,9 @@ func main() {
 	flag.StringVar(&o.guest, "guest", "test/vm/guest", "folder of the guest's scripts")
 	flag.StringVar(&o.examples, "examples", "examples", "folder of manifests")
 	flag.StringVar(&o.unit, "unit", "docs/carob.service", "the unit for systemd")
-	flag.StringVar(&modes, "modes", "plain,systemd", "how to boot: plain, systemd")
+	flag.StringVar(&o.critest, "critest", "build", "folder with what test/critest/build.sh made, for mode critest")
+	flag.StringVar(&o.list, "list", "test/critest/vm.txt", "file of specs that must pass, for mode critest")
+	flag.StringVar(&modes, "modes", "plain,systemd", "what to boot: plain, systemd, critest")
 	flag.StringVar(&o.memory, "memory", "2G", "the machine's memory")
 	flag.DurationVar(&o.timeout, "timeout", 12*time.Minute, "for one boot with its checks")
 	flag.BoolVar(&o.verbose, "v", false, "show all that the machine says")

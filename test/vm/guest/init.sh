@@ -15,7 +15,9 @@ ln -s fd/1 /dev/stdout
 ln -s fd/2 /dev/stderr
 hostname vm.example
 /load/guest/network.sh
-setsid /load/guest/checks.sh plain </dev/null &>/dev/ttyS0 &
+checks='/load/guest/checks.sh plain'
+case " $(cat /proc/cmdline) " in *' guest.mode=critest '*) checks=/load/guest/critest.sh ;; esac
+setsid $checks </dev/null &>/dev/ttyS0 &
 wait $! # the shell also reaps what is left to it
 sync
 echo o >/proc/sysrq-trigger
