@@ -6,6 +6,12 @@ import (
 	"carob.dev/carob/internal/agent/podstate"
 )
 
+// Reasons that the runtime gives for the end of all that ran in a Pod, which are told as events too.
+const (
+	reasonShimDied    = "ShimDied"
+	reasonShimVersion = "ShimVersion"
+)
+
 // event writes an event about the Pod.
 func (w *worker) event(kind, reason, message string) {
 	w.a.cfg.Recorder.Event(w.ref(""), kind, reason, message)

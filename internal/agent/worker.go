@@ -336,6 +336,9 @@ func (w *worker) observeContainer(c *runtimeapi.ContainerStatus) {
 		if cur := w.facts.Containers[s.Name]; cur != nil && cur.ID == s.ID && cur.State != podstate.Exited {
 			s.Message = joinMessages(s.Message, w.terminationMessage(c))
 			w.a.rotator.End(s.ID)
+			if s.Reason == reasonShimDied || s.Reason == reasonShimVersion {
+				w.containerEvent(s.Name, corev1.EventTypeWarning, s.Reason, c.GetMessage())
+			}
 		}
 	case runtimeapi.ContainerState_CONTAINER_UNKNOWN:
 		return

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -99,7 +100,7 @@ func (r *Runtime) adoptSandbox(ctx context.Context, sb *sandbox) error {
 	if sb.rec.Stopped {
 		for _, c := range r.containersOf(sb) {
 			if c.rec.State == runtimeapi.ContainerState_CONTAINER_RUNNING {
-				r.endUnseen(c, "the sandbox was stopped")
+				r.endUnseen(c, reasonUnknown, "the sandbox was stopped")
 			}
 		}
 		return nil
@@ -107,7 +108,7 @@ func (r *Runtime) adoptSandbox(ctx context.Context, sb *sandbox) error {
 	if sb.rec.Boot != r.boot {
 		for _, c := range r.containersOf(sb) {
 			if c.rec.State == runtimeapi.ContainerState_CONTAINER_RUNNING {
-				r.endUnseen(c, "the machine was restarted")
+				r.endUnseen(c, reasonUnknown, "the machine was restarted")
 			}
 		}
 		r.pauseEnded(sb)
@@ -128,14 +129,18 @@ func (r *Runtime) adoptSandbox(ctx context.Context, sb *sandbox) error {
 		r.lost(sb)
 	})
 	if err != nil {
-		r.mourn(sb, "the Pod's shim died while nobody watched")
+		r.mourn(sb, reasonShimDied, "the process that holds the Pod (carob-shim) had died; what was left of the Pod was killed")
 		return nil
 	}
 	r.mu.Lock()
 	sb.client = client
 	r.mu.Unlock()
-	if _, err := client.Ask(ctx, wire.Frame{Op: wire.OpHello}); err != nil {
-		return nil // lost sees to it
+	if reply, err := client.Ask(ctx, wire.Frame{Op: wire.OpHello}); err != nil {
+		var refusal *shim.Refusal
+		if errors.As(err, &refusal) {
+			r.disown(sb, client, reply.V)
+		}
+		return nil // else lost sees to it
 	}
 	select {
 	case pause := <-synced:

@@ -1,13 +1,22 @@
 package runtime
 
 import (
+	"fmt"
 	"time"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"carob.dev/carob/internal/failpoint"
+	"carob.dev/carob/internal/runtime/shim"
 	"carob.dev/carob/internal/runtime/shim/wire"
 	"carob.dev/carob/internal/sys"
+)
+
+// Reasons for ends that nobody saw, as a container's status tells them.
+const (
+	reasonUnknown     = "Unknown"
+	reasonShimDied    = "ShimDied"
+	reasonShimVersion = "ShimVersion"
 )
 
 // unknownExit is the exit code of a container whose end nobody saw.
@@ -107,10 +116,19 @@ func (r *Runtime) lost(sb *sandbox) {
 		return
 	}
 	r.cfg.Log.Warn("the shim of a Pod has died; its containers are killed", "sandbox", sb.rec.ID)
-	r.mourn(sb, "the Pod's shim died")
+	r.mourn(sb, reasonShimDied, "the process that holds the Pod (carob-shim) died; what ran in the Pod was killed")
 }
 
-func (r *Runtime) mourn(sb *sandbox, why string) {
+// disown ends a Pod whose shim speaks a version of the protocol that this build does not: it could be neither stopped nor heard.
+func (r *Runtime) disown(sb *sandbox, client *shim.Client, version int) {
+	r.cfg.Log.Warn("the shim of a Pod speaks another version of the protocol; the Pod is ended", "sandbox", sb.rec.ID, "version", version)
+	client.Close()
+	r.mourn(sb, reasonShimVersion, fmt.Sprintf("the process that holds the Pod (carob-shim) speaks version %d of its protocol, and this carob version %d; "+
+		"what ran in the Pod was killed", version, wire.Version))
+}
+
+// mourn kills what is left of a Pod without a shim to speak to.
+func (r *Runtime) mourn(sb *sandbox, reason, why string) {
 	// An OCI runtime that is at work would make a container that nobody knows.
 	if err := sys.CgroupKillAll(r.cfg.shimCgroup(sb.rec.ID)); err != nil {
 		r.cfg.Log.Error("kill what a lost shim started", "sandbox", sb.rec.ID, "error", err)
@@ -132,20 +150,20 @@ func (r *Runtime) mourn(sb *sandbox, why string) {
 			r.cfg.Log.Error("kill a container of a lost Pod", "container", id, "error", err)
 		}
 		if state == runtimeapi.ContainerState_CONTAINER_RUNNING {
-			r.endUnseen(c, why)
+			r.endUnseen(c, reason, why)
 		}
 	}
 	r.pauseEnded(sb)
 }
 
 // endUnseen ends a container on paper.
-func (r *Runtime) endUnseen(c *container, why string) {
+func (r *Runtime) endUnseen(c *container, reason, why string) {
 	r.mu.Lock()
 	if c.rec.State == runtimeapi.ContainerState_CONTAINER_EXITED {
 		r.mu.Unlock()
 		return
 	}
-	c.rec.finish(r.cfg.Clock.Now().UnixNano(), unknownExit, "Unknown", why)
+	c.rec.finish(r.cfg.Clock.Now().UnixNano(), unknownExit, reason, why)
 	rec := c.rec
 	r.mu.Unlock()
 	if err := r.keepContainer(c); err != nil {

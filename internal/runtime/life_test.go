@@ -232,7 +232,7 @@ func TestShimDies(t *testing.T) {
 	id := b.start(pod, containerConfig("a", "sleep", "1000"))
 	pause := b.sandboxes[pod].rec.PausePID
 	syscall.Kill(shimOf(t, pause), syscall.SIGKILL)
-	if s := b.ended(id); s.ExitCode != 255 || s.Reason != "Unknown" || s.Message != "the Pod's shim died" {
+	if s := b.ended(id); s.ExitCode != 255 || s.Reason != "ShimDied" || !strings.Contains(s.Message, "carob-shim") {
 		t.Error(s)
 	}
 	time.Sleep(50 * time.Millisecond)

@@ -1,11 +1,24 @@
 // Package wire is what carob and a Pod's shim say to each other: one small JSON object per packet of a SEQPACKET unix socket.
 //
 // It may import nothing but the standard library's small packages: it is linked into the shim, where every kilobyte is paid per Pod.
-// Keys that a reader does not know are skipped, keys that are missing are zero: so builds of different age understand each other
-// as long as Version is the same.
+//
+// # Builds of different age
+//
+// A shim outlives the carob that started it, so each build speaks to shims of others, older ones after an upgrade, newer ones after the way
+// back. Keys that a reader does not know are skipped, keys that are missing are zero, and a request that a shim does not know is answered with
+// an error: so builds understand each other as long as Version is the same, and most changes need no other.
+//
+// Version changes only when a reader of the version before would do wrong. OpHello and its reply stay as they are in all versions. A shim
+// answers every frame of another version with an error, and its answer carries its own version. Carob then does not drive that shim: a Pod that
+// could be neither stopped nor heard would be worse than none, so the Pod is killed by its cgroups, as if its shim had died, and its containers'
+// status and events say ShimVersion. A build that raises Version therefore speaks the one before to the shims that answer with it, for as long
+// as upgrades from such builds are wanted.
+//
+// testdata/v1 is a conversation of version 1, which both sides are held to; the runtime's tests also drive a shim that is built from an
+// earlier commit.
 package wire
 
-// Version is the protocol's version. It changes only when an older reader would do wrong.
+// Version is the protocol's version.
 const Version = 1
 
 // MaxFrame is the longest frame in bytes; MaxAnswer is the longest that a shim sends, so that carob needs no large buffer for each.

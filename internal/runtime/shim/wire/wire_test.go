@@ -2,6 +2,8 @@ package wire
 
 import (
 	"encoding/json"
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -45,8 +47,19 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-func FuzzParse(f *testing.F) {
+// FuzzFrame holds that what is taken as a frame is the same frame when it is written and read again.
+func FuzzFrame(f *testing.F) {
 	f.Add([]byte(`{"v":1,"op":"run","args":["a"]}`))
+	f.Add([]byte(`{"err":"\u00e9\ud83d\n\\","x":[{"y":[null,1.5e3]}],"args":[]}`))
+	recorded, err := os.ReadFile("testdata/v1/pod.txt")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for line := range strings.Lines(string(recorded)) {
+		if len(line) > 2 && (line[0] == '<' || line[0] == '>') {
+			f.Add([]byte(strings.TrimSpace(line[2:])))
+		}
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var a, c Frame
 		if a.Parse(b) != nil {
