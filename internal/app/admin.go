@@ -52,12 +52,14 @@ func (c *Carob) adminHandler() http.Handler {
 	mux.HandleFunc("POST /v1/down", c.serveDown)
 	mux.HandleFunc("GET /v1/images", c.serveImages)
 	mux.HandleFunc("GET /v1/images/export", func(w http.ResponseWriter, r *http.Request) {
-		ref := r.URL.Query().Get("ref")
-		if err := c.pods.store.may(r.Context(), ref); err != nil {
-			fail(w, err)
-			return
+		refs := r.URL.Query()["ref"]
+		for _, ref := range refs {
+			if err := c.pods.store.may(r.Context(), ref); err != nil {
+				fail(w, err)
+				return
+			}
 		}
-		if err := c.pods.store.save(r.Context(), w, ref); err != nil {
+		if err := c.pods.store.save(r.Context(), w, refs...); err != nil {
 			panic(http.ErrAbortHandler) // the client must not take half an archive for a whole one
 		}
 	})
@@ -68,13 +70,14 @@ func (c *Carob) adminHandler() http.Handler {
 		}
 		return err
 	}))
-	mux.HandleFunc("POST /v1/images/pull", stream(func(r *http.Request, tell func(string)) error {
-		id, err := c.pods.store.pull(r.Context(), r.URL.Query().Get("ref"))
+	mux.HandleFunc("POST /v1/images/pull", func(w http.ResponseWriter, r *http.Request) {
+		events := newEventWriter(w)
+		id, err := c.pods.store.pull(r.Context(), r.URL.Query().Get("ref"), events.progress)
 		if err == nil {
-			tell(id)
+			events.tell(id)
 		}
-		return err
-	}))
+		events.end(err)
+	})
 	mux.HandleFunc("POST /v1/images/remove", stream(func(r *http.Request, _ func(string)) error {
 		return c.pods.store.remove(r.Context(), r.URL.Query().Get("ref"))
 	}))
@@ -179,6 +182,13 @@ func (e *eventWriter) tell(s string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.enc.Encode(admin.Event{Message: s})
+	e.flush()
+}
+
+func (e *eventWriter) progress(p admin.Progress) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.enc.Encode(admin.Event{Progress: &p})
 	e.flush()
 }
 

@@ -47,13 +47,13 @@ func (p podRuntime) String() string {
 // imageStore is what `carob image` asks for.
 type imageStore interface {
 	list(ctx context.Context) ([]admin.Image, error)
-	// pull returns the image's ID.
-	pull(ctx context.Context, ref string) (string, error)
+	// pull returns the image's ID. A store that knows how far it has come tells.
+	pull(ctx context.Context, ref string, tell func(admin.Progress)) (string, error)
 	remove(ctx context.Context, ref string) error
-	// load reads an archive and returns the names it brought; save writes one of an image for which may has returned no error.
+	// load reads an archive and returns the names it brought; save writes one of images for which may has returned no error.
 	load(ctx context.Context, r io.Reader) ([]string, error)
 	may(ctx context.Context, ref string) error
-	save(ctx context.Context, w io.Writer, ref string) error
+	save(ctx context.Context, w io.Writer, refs ...string) error
 }
 
 // ownImages is the embedded store.
@@ -66,13 +66,16 @@ func (s ownImages) list(ctx context.Context) ([]admin.Image, error) {
 	}
 	out := []admin.Image{}
 	for _, i := range list {
-		out = append(out, admin.Image{ID: i.ID, Tags: i.RepoTags, Digests: i.RepoDigests, SizeBytes: uint64(i.Size)})
+		unique := uint64(i.Unique)
+		out = append(out, admin.Image{ID: i.ID, Tags: i.RepoTags, Digests: i.RepoDigests, SizeBytes: uint64(i.Size), UniqueBytes: &unique, Pinned: i.Pinned})
 	}
 	return out, nil
 }
 
-func (s ownImages) pull(ctx context.Context, ref string) (string, error) {
-	img, err := s.Pull(ctx, ref, image.PullOptions{})
+func (s ownImages) pull(ctx context.Context, ref string, tell func(admin.Progress)) (string, error) {
+	img, err := s.Pull(ctx, ref, image.PullOptions{Progress: func(p image.Progress) {
+		tell(admin.Progress{Image: p.Ref, Bytes: p.Bytes, Total: p.Total, Unpacked: p.Unpacked, Layers: p.Layers})
+	}})
 	if err != nil {
 		return "", err
 	}
@@ -95,8 +98,8 @@ func (s ownImages) may(ctx context.Context, ref string) error {
 	return err
 }
 
-func (s ownImages) save(ctx context.Context, w io.Writer, ref string) error {
-	return s.Export(ctx, w, ref)
+func (s ownImages) save(ctx context.Context, w io.Writer, refs ...string) error {
+	return s.Export(ctx, w, refs...)
 }
 
 // theirImages is the store of another runtime, as far as the CRI reaches.
@@ -112,12 +115,12 @@ func (s theirImages) list(ctx context.Context) ([]admin.Image, error) {
 	}
 	out := []admin.Image{}
 	for _, i := range list {
-		out = append(out, admin.Image{ID: i.GetId(), Tags: i.GetRepoTags(), Digests: i.GetRepoDigests(), SizeBytes: i.GetSize()})
+		out = append(out, admin.Image{ID: i.GetId(), Tags: i.GetRepoTags(), Digests: i.GetRepoDigests(), SizeBytes: i.GetSize(), Pinned: i.GetPinned()})
 	}
 	return out, nil
 }
 
-func (s theirImages) pull(ctx context.Context, ref string) (string, error) {
+func (s theirImages) pull(ctx context.Context, ref string, _ func(admin.Progress)) (string, error) {
 	return s.cri.PullImage(ctx, &runtimeapi.ImageSpec{Image: ref}, nil, nil)
 }
 
@@ -142,7 +145,7 @@ func (s theirImages) may(context.Context, string) error {
 		"cri-o": "skopeo copy containers-storage:NAME docker-archive:FILE", "carob": "carob image export NAME, with the --root of that carob"})
 }
 
-func (s theirImages) save(ctx context.Context, _ io.Writer, ref string) error { return s.may(ctx, ref) }
+func (s theirImages) save(ctx context.Context, _ io.Writer, _ ...string) error { return s.may(ctx, "") }
 
 // elsewhere names the runtime's own tool for what the CRI has no words for.
 func (s theirImages) elsewhere(verb string, tools map[string]string) error {

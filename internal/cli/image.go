@@ -8,7 +8,6 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"carob.dev/carob/internal/cli/admin"
 	"carob.dev/carob/internal/config"
@@ -62,7 +61,10 @@ func imageCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return cl.PullImage(c.Context(), args[0], say(c))
+		b, line := pullBar(c.ErrOrStderr())
+		err = cl.PullImage(c.Context(), args[0], func(s string) { line.clear(); say(c)(s) }, b)
+		line.clear()
+		return err
 	}
 
 	rm := &cobra.Command{Use: "rm REFERENCE...", Short: "remove images by name or ID", Args: cobra.MinimumNArgs(1)}
@@ -80,7 +82,7 @@ func imageCommand() *cobra.Command {
 		return nil
 	}
 
-	export := &cobra.Command{Use: "export REFERENCE", Short: "write an image as an OCI archive", Args: cobra.ExactArgs(1)}
+	export := &cobra.Command{Use: "export REFERENCE...", Short: "write images as one OCI archive", Args: cobra.MinimumNArgs(1)}
 	file := export.Flags().StringP("file", "f", "-", "file to write (- is standard output)")
 	export.RunE = func(c *cobra.Command, args []string) error {
 		cl, err := client()
@@ -88,13 +90,13 @@ func imageCommand() *cobra.Command {
 			return err
 		}
 		if *file == "-" {
-			return cl.ExportImage(c.Context(), args[0], c.OutOrStdout())
+			return cl.ExportImages(c.Context(), args, c.OutOrStdout())
 		}
 		f, err := os.Create(*file)
 		if err != nil {
 			return err
 		}
-		if err := cl.ExportImage(c.Context(), args[0], f); err != nil {
+		if err := cl.ExportImages(c.Context(), args, f); err != nil {
 			f.Close()
 			os.Remove(*file)
 			return err
@@ -121,39 +123,11 @@ func importFile(c *cobra.Command, cl *admin.Client, name string, say func(string
 	return cl.ImportImages(c.Context(), progress(f, info.Size(), name, c.ErrOrStderr()), say)
 }
 
-// progress draws how much of r was read, on a terminal only.
-func progress(r io.Reader, size int64, name string, w io.Writer) io.Reader {
-	f, ok := w.(*os.File)
-	if !ok || size <= 0 || !term.IsTerminal(int(f.Fd())) {
-		return r
-	}
-	return &bar{r: r, size: size, name: name, w: w}
-}
-
-type bar struct {
-	r                 io.Reader
-	size, done, shown int64
-	name              string
-	w                 io.Writer
-}
-
-func (b *bar) Read(p []byte) (int, error) {
-	n, err := b.r.Read(p)
-	b.done += int64(n)
-	if pct := b.done * 100 / b.size; pct != b.shown || err == io.EOF {
-		b.shown = pct
-		filled := int(pct * 30 / 100)
-		fmt.Fprintf(b.w, "\r%s [%s%s] %3d%%", b.name, strings.Repeat("=", filled), strings.Repeat(" ", 30-filled), pct)
-		if err == io.EOF {
-			fmt.Fprint(b.w, "\r\x1b[K")
-		}
-	}
-	return n, err
-}
+func megabytes(n uint64) string { return fmt.Sprintf("%.1fMB", float64(n)/1e6) }
 
 func printImages(w io.Writer, images []admin.Image) error {
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(t, "IMAGE\tID\tSIZE")
+	fmt.Fprintln(t, "IMAGE\tID\tSIZE\tUNIQUE")
 	for _, i := range images {
 		names := i.Tags
 		if len(names) == 0 {
@@ -163,7 +137,11 @@ func printImages(w io.Writer, images []admin.Image) error {
 			names = []string{"<none>"}
 		}
 		for _, n := range names {
-			fmt.Fprintf(t, "%s\t%.12s\t%.1fMB\n", n, strings.TrimPrefix(i.ID, "sha256:"), float64(i.SizeBytes)/1e6)
+			unique := "-"
+			if i.UniqueBytes != nil {
+				unique = megabytes(*i.UniqueBytes)
+			}
+			fmt.Fprintf(t, "%s\t%.12s\t%s\t%s\n", n, strings.TrimPrefix(i.ID, "sha256:"), megabytes(i.SizeBytes), unique)
 		}
 	}
 	return t.Flush()

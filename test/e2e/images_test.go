@@ -78,7 +78,7 @@ func TestImages(t *testing.T) {
 		if err != nil {
 			t.Errorf("carob image ls: %v", err)
 		}
-		wantMatch(t, "carob image ls", out, `^IMAGE +ID +SIZE$`, `^docker\.io/library/nginx:1\.8 +[0-9a-f]{12} +[0-9.]+MB$`)
+		wantMatch(t, "carob image ls", out, `^IMAGE +ID +SIZE +UNIQUE$`, `^docker\.io/library/nginx:1\.8 +[0-9a-f]{12} +[0-9.]+MB +[0-9.]+MB$`)
 		s.apply(podOf("web", "terminationGracePeriodSeconds: 1", "containers:", "- {name: main, image: 'nginx:1.8', imagePullPolicy: Never}"))
 		s.ready("web")
 		if out, err := s.c.carob("image", "import", "--root", root, "/etc/passwd"); err == nil {

@@ -54,13 +54,29 @@ type Image struct {
 	Tags      []string `json:"tags,omitempty"`
 	Digests   []string `json:"digests,omitempty"`
 	SizeBytes uint64   `json:"sizeBytes"`
+	// UniqueBytes is what no other image has too. Nil where the runtime does not tell.
+	UniqueBytes *uint64 `json:"uniqueBytes,omitempty"`
+	// Pinned images are not removed to make room.
+	Pinned bool `json:"pinned,omitempty"`
+}
+
+// Progress is how far a pull has come.
+type Progress struct {
+	Image string `json:"image"`
+	// Bytes of Total have arrived; Total is 0 until it is known.
+	Bytes int64 `json:"bytes"`
+	Total int64 `json:"total"`
+	// Unpacked of Layers are ready.
+	Unpacked int `json:"unpacked"`
+	Layers   int `json:"layers"`
 }
 
 // Event is one line of an answer that is told while it happens. The last one has Done or Error set.
 type Event struct {
-	Message string          `json:"message,omitempty"`
-	Done    bool            `json:"done,omitempty"`
-	Error   *health.Problem `json:"error,omitempty"`
+	Message  string          `json:"message,omitempty"`
+	Progress *Progress       `json:"progress,omitempty"`
+	Done     bool            `json:"done,omitempty"`
+	Error    *health.Problem `json:"error,omitempty"`
 }
 
 // endPatience is how long a daemon may take to close its files once its Pods have stopped.
@@ -132,6 +148,12 @@ func (c *Client) get(ctx context.Context, path string, query url.Values, out any
 
 // stream reads events to the last one.
 func (c *Client) stream(ctx context.Context, method, path string, query url.Values, body io.Reader, tell func(string)) error {
+	return c.follow(ctx, method, path, query, body, tell, func(Progress) {})
+}
+
+func (c *Client) follow(
+	ctx context.Context, method, path string, query url.Values, body io.Reader, tell func(string), progress func(Progress),
+) error {
 	resp, err := c.do(ctx, method, path, query, body)
 	if err != nil {
 		return err
@@ -149,6 +171,8 @@ func (c *Client) stream(ctx context.Context, method, path string, query url.Valu
 			return e.Error
 		case e.Done:
 			return nil
+		case e.Progress != nil:
+			progress(*e.Progress)
 		default:
 			tell(e.Message)
 		}
@@ -231,9 +255,9 @@ func (c *Client) ImportImages(ctx context.Context, r io.Reader, tell func(string
 	return c.stream(ctx, http.MethodPost, "/v1/images/import", nil, r, tell)
 }
 
-// PullImage pulls by reference.
-func (c *Client) PullImage(ctx context.Context, ref string, tell func(string)) error {
-	return c.stream(ctx, http.MethodPost, "/v1/images/pull", url.Values{"ref": {ref}}, nil, tell)
+// PullImage pulls by reference and tells the image's ID, and meanwhile how far it has come.
+func (c *Client) PullImage(ctx context.Context, ref string, tell func(string), progress func(Progress)) error {
+	return c.follow(ctx, http.MethodPost, "/v1/images/pull", url.Values{"ref": {ref}}, nil, tell, progress)
 }
 
 // RemoveImage removes by reference or ID.
@@ -241,9 +265,9 @@ func (c *Client) RemoveImage(ctx context.Context, ref string) error {
 	return c.stream(ctx, http.MethodPost, "/v1/images/remove", url.Values{"ref": {ref}}, nil, func(string) {})
 }
 
-// ExportImage writes an OCI archive.
-func (c *Client) ExportImage(ctx context.Context, ref string, w io.Writer) error {
-	resp, err := c.do(ctx, http.MethodGet, "/v1/images/export", url.Values{"ref": {ref}}, nil)
+// ExportImages writes an OCI archive.
+func (c *Client) ExportImages(ctx context.Context, refs []string, w io.Writer) error {
+	resp, err := c.do(ctx, http.MethodGet, "/v1/images/export", url.Values{"ref": refs}, nil)
 	if err != nil {
 		return err
 	}

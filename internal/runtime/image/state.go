@@ -181,6 +181,33 @@ func (r *record) needs() []string {
 	return slices.Concat([]string{r.ID, r.Manifest}, r.Indexes, r.Blobs)
 }
 
+// unique tells, by image ID, the bytes that would become free if that image went alone.
+func (st *state) unique() map[string]int64 {
+	blobs, layers := map[string]int{}, map[string]int{}
+	for _, r := range st.Images {
+		for _, b := range union(r.needs(), nil) {
+			blobs[b]++
+		}
+		for _, c := range union(r.Chains, nil) {
+			layers[c]++
+		}
+	}
+	out := map[string]int64{}
+	for id, r := range st.Images {
+		for _, b := range union(r.needs(), nil) {
+			if blobs[b] == 1 {
+				out[id] += st.Blobs[b]
+			}
+		}
+		for _, c := range union(r.Chains, nil) {
+			if l := st.Layers[c]; layers[c] == 1 && l != nil {
+				out[id] += l.Size
+			}
+		}
+	}
+	return out
+}
+
 // usage sums up what the store takes on disk.
 func (st *state) usage() (bytes, inodes int64) {
 	for _, n := range st.Blobs {

@@ -90,8 +90,8 @@ type Image struct {
 	// Layers are the folders to mount, topmost first, as overlay's lowerdir wants them; at least one. They are siblings with
 	// short names: a mount from their parent folder fits 127 of them into a page of options.
 	Layers []string
-	// Size in bytes on disk.
-	Size int64
+	// Size in bytes on disk. Unique is the part of it that no other image has too; List sets it.
+	Size, Unique int64
 	// Created is when the image was built, zero if it does not say.
 	Created time.Time
 	// Pinned images are spared by garbage collection.
@@ -269,12 +269,14 @@ func (s *Store) List(ctx context.Context) ([]*Image, error) {
 		}
 		return compare(a.ID, b.ID)
 	})
+	unique := st.unique()
 	images := make([]*Image, 0, len(records))
 	for _, r := range records {
 		img, err := s.image(st, r)
 		if err != nil {
 			return nil, s.wrap("list", r.ID, err)
 		}
+		img.Unique = unique[r.ID]
 		images = append(images, img)
 	}
 	return images, nil

@@ -432,3 +432,31 @@ func TestDeepImage(t *testing.T) {
 	}
 	consistent(t, s)
 }
+
+// What is told to be an image's own is what the store shrinks by when it goes.
+func TestUnique(t *testing.T) {
+	requireRoot(t)
+	s := open(t, Config{Dir: t.TempDir()})
+	load(t, s, small(t, "a").archive(t, "a:1"))
+	load(t, s, small(t, strings.Repeat("b", 10_000)).archive(t, "b:1"))
+	load(t, s, newImage(t, noConfig).archive(t, "scratch:1"))
+	for _, name := range []string{"b:1", "a:1", "scratch:1"} {
+		images, err := s.List(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		before, _ := s.current.Load().usage()
+		for _, img := range images {
+			if img.RepoTags[0] != "docker.io/library/"+name {
+				continue
+			}
+			removeNamed(name)(t, s, "")
+			if after, _ := s.current.Load().usage(); before-after != img.Unique || img.Unique > img.Size {
+				t.Errorf("%s of %d bytes has %d of its own, and frees %d", name, img.Size, img.Unique, before-after)
+			}
+		}
+	}
+	if left, _ := s.current.Load().usage(); left != 0 {
+		t.Errorf("%d bytes are left", left)
+	}
+}
