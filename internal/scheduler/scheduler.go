@@ -50,6 +50,9 @@ type Scheduler struct {
 	namespaces corelisters.NamespaceLister
 	synced     []cache.InformerSynced
 
+	// weights are those of the last snapshot's Pods. They are Run's own: objects of informers never change, so each is weighed once.
+	weights map[*corev1.Pod]weight
+
 	mu      sync.Mutex // guards assumed
 	assumed map[types.UID]*corev1.Pod
 }
@@ -159,7 +162,16 @@ func (s *Scheduler) snapshot() (*Snapshot, error) {
 		}
 		pods = append(pods, p)
 	}
-	return NewSnapshot(nodes, pods, namespaces), nil
+	known := s.weights
+	s.weights = make(map[*corev1.Pod]weight, len(pods))
+	return newSnapshot(nodes, pods, namespaces, func(p *corev1.Pod) weight {
+		w, ok := known[p]
+		if !ok {
+			w = weigh(p)
+		}
+		s.weights[p] = w
+		return w
+	}), nil
 }
 
 func (s *Scheduler) forget(uid types.UID) {

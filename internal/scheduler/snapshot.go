@@ -31,8 +31,20 @@ const (
 	defaultMemory   = 200 << 20
 )
 
+// weight is what a Pod takes of its node, and what it counts as when nodes are ranked.
+type weight struct {
+	requests corev1.ResourceList
+	scoring  [2]int64
+}
+
+func weigh(p *corev1.Pod) weight { return weight{requests(p), scoringRequests(p)} }
+
 // NewSnapshot sorts pods to their nodes.
 func NewSnapshot(nodes []*corev1.Node, pods []*corev1.Pod, namespaces []*corev1.Namespace) *Snapshot {
+	return newSnapshot(nodes, pods, namespaces, weigh)
+}
+
+func newSnapshot(nodes []*corev1.Node, pods []*corev1.Pod, namespaces []*corev1.Namespace, weigh func(*corev1.Pod) weight) *Snapshot {
 	s := &Snapshot{Namespaces: make(map[string]map[string]string, len(namespaces))}
 	byName := make(map[string]*NodeInfo, len(nodes))
 	for _, n := range nodes {
@@ -43,7 +55,7 @@ func NewSnapshot(nodes []*corev1.Node, pods []*corev1.Pod, namespaces []*corev1.
 	slices.SortFunc(s.Nodes, func(a, b *NodeInfo) int { return strings.Compare(a.Node.Name, b.Node.Name) })
 	for _, p := range pods {
 		if info := byName[p.Spec.NodeName]; info != nil && !ended(p) {
-			info.add(p)
+			info.add(p, weigh(p))
 		}
 	}
 	for _, ns := range namespaces {
@@ -56,16 +68,15 @@ func ended(p *corev1.Pod) bool {
 	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 }
 
-func (n *NodeInfo) add(p *corev1.Pod) {
+func (n *NodeInfo) add(p *corev1.Pod, w weight) {
 	n.Pods = append(n.Pods, p)
-	for name, q := range requests(p) {
+	for name, q := range w.requests {
 		sum := n.requested[name]
 		sum.Add(q)
 		n.requested[name] = sum
 	}
-	score := scoringRequests(p)
-	n.scoring[0] += score[0]
-	n.scoring[1] += score[1]
+	n.scoring[0] += w.scoring[0]
+	n.scoring[1] += w.scoring[1]
 }
 
 // requests is what a Pod takes from its node: the larger of its containers (sidecars among them) and of each init step, plus overhead.

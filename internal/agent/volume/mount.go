@@ -87,12 +87,8 @@ func unmountBelow(dir string) error {
 		return err
 	}
 	for _, m := range slices.Backward(mounts) {
-		err := unix.Unmount(m, unix.UMOUNT_NOFOLLOW)
-		if errors.Is(err, unix.EBUSY) {
-			err = unix.Unmount(m, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH)
-		}
-		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
-			return fmt.Errorf("unmount %s: %w", m, err)
+		if err := unmount(m); err != nil {
+			return err
 		}
 	}
 	if len(mounts) == 0 {
@@ -103,6 +99,18 @@ func unmountBelow(dir string) error {
 		err = fmt.Errorf("still mounted: %s", strings.Join(left, ", "))
 	}
 	return err
+}
+
+// unmount unmounts what was mounted on path last. Nothing there is no error.
+func unmount(path string) error {
+	err := unix.Unmount(path, unix.UMOUNT_NOFOLLOW)
+	if errors.Is(err, unix.EBUSY) {
+		err = unix.Unmount(path, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH)
+	}
+	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("unmount %s: %w", path, err)
+	}
+	return nil
 }
 
 // mountsBelow lists the mount points at and under dir in the order they were mounted.

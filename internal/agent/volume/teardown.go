@@ -42,6 +42,9 @@ func remove(dir string) error {
 	if err != nil {
 		return err
 	}
+	if err := removeMounted(filepath.Join(dir, "volumes")); err != nil {
+		return err
+	}
 	for _, part := range []string{"volume-subpaths", "volumes"} {
 		sub := filepath.Join(dir, part)
 		if _, err := os.Lstat(sub); errors.Is(err, fs.ErrNotExist) {
@@ -58,6 +61,44 @@ func remove(dir string) error {
 	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) {
 		return err
 	}
+	return nil
+}
+
+// removeMounted removes the volumes that are mounts of their own, and all that is mounted in them. Where a Pod has no others, nobody needs to
+// look through what all Pods have mounted.
+func removeMounted(volumes string) error {
+	plugins, err := os.ReadDir(volumes)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, p := range plugins {
+		kind := filepath.Join(volumes, p.Name())
+		entries, err := os.ReadDir(kind)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			vol := filepath.Join(kind, e.Name())
+			for range 16 { // on top of one another, of which there is seldom more than one
+				there, err := isMountpoint(vol)
+				if err != nil {
+					return err
+				}
+				if !there {
+					break
+				}
+				if err := unmount(vol); err != nil {
+					return err
+				}
+			}
+			unix.Rmdir(vol) // one that holds something is on the disk, and stays for now
+		}
+		unix.Rmdir(kind)
+	}
+	unix.Rmdir(volumes)
 	return nil
 }
 

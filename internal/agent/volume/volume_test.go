@@ -378,3 +378,33 @@ func BenchmarkSetupAndTeardown(b *testing.B) {
 		}
 	}
 }
+
+// TestRemoveMounted holds that volumes that are mounts go without a look at the others, also where mounts lie upon one another or in them, and
+// that those on the disk stay.
+func TestRemoveMounted(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	top := filepath.Join(t.TempDir(), "volumes")
+	mounted, disk := filepath.Join(top, "projected", "token"), filepath.Join(top, "empty-dir", "data")
+	for _, dir := range []string{mounted, disk} {
+		must(t, os.MkdirAll(dir, 0o755))
+	}
+	must(t, os.WriteFile(filepath.Join(disk, "file"), nil, 0o644))
+	for range 2 {
+		must(t, unix.Mount("tmpfs", mounted, "tmpfs", 0, ""))
+	}
+	must(t, os.Mkdir(filepath.Join(mounted, "in"), 0o755))
+	must(t, unix.Mount("tmpfs", filepath.Join(mounted, "in"), "tmpfs", 0, ""))
+	must(t, removeMounted(top))
+	if _, err := os.Stat(mounted); !os.IsNotExist(err) {
+		t.Errorf("the mounted volume: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(disk, "file")); err != nil {
+		t.Error(err)
+	}
+	if left, err := mountsBelow(top); err != nil || len(left) > 0 {
+		t.Errorf("still mounted: %v, %v", left, err)
+	}
+	must(t, removeMounted(top))
+}
