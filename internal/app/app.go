@@ -87,6 +87,7 @@ type Carob struct {
 // stopped first). A part that fails ends the whole with its error.
 func Run(ctx context.Context, cfg config.Config, opt Options) (err error) {
 	keepHeapSmall()
+	usualUmask()
 	c := &Carob{cfg: cfg, opt: opt, stages: newStages(opt.Log, opt.Tell), ready: make(chan struct{}), downAsked: make(chan downRequest, 1)}
 	defer func() {
 		if opt.Ending != nil {

@@ -50,6 +50,7 @@ func runtimeCommand() *cobra.Command {
 // runRuntime opens images, network and runtime and serves them until ctx ends.
 func runRuntime(ctx context.Context, cfg config.Config, log *slog.Logger, tell func(string)) (err error) {
 	keepHeapSmall()
+	usualUmask()
 	c := &Carob{cfg: cfg, opt: Options{Log: log, Tell: tell}, stages: newStages(log, func(string) {}), ready: make(chan struct{}), downAsked: make(chan downRequest, 1)}
 	defer func() { err = errors.Join(err, c.stages.end()) }()
 	if err := c.checkHost(); err != nil {

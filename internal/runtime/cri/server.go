@@ -70,7 +70,8 @@ func Listen(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// listen makes the socket appear only when it is private.
+// listen makes a socket that root alone can connect to. Until its mode is set, that is so by the umask: others may not write. The umask is the
+// whole process's, and folders that are being made elsewhere want theirs.
 func listen(path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o711); err != nil {
 		return nil, err
@@ -78,10 +79,11 @@ func listen(path string) (net.Listener, error) {
 	if err := unix.Unlink(path); err != nil && !errors.Is(err, unix.ENOENT) {
 		return nil, fmt.Errorf("replace %s: %w", path, err)
 	}
-	old := unix.Umask(0o177)
 	l, err := net.Listen("unix", path)
-	unix.Umask(old)
-	return l, err
+	if err != nil {
+		return nil, err
+	}
+	return l, os.Chmod(path, 0o600)
 }
 
 // Serve answers until ctx ends; calls that are being answered are given a moment.
