@@ -2,16 +2,22 @@ package runtime
 
 import (
 	"context"
+	"errors"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/remotecommand"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	utilexec "k8s.io/utils/exec"
 
 	"carob.dev/carob/internal/runtime/cri"
 )
@@ -240,6 +246,102 @@ func TestBadCalls(t *testing.T) {
 	} {
 		if status.Code(c.err) != c.want {
 			t.Errorf("%s: %v, want %v", c.name, c.err, c.want)
+		}
+	}
+}
+
+// TestEventsOnTheSocket holds that a client of the socket hears of each step of a container's life, in order, and that the stream ends with
+// the client.
+func TestEventsOnTheSocket(t *testing.T) {
+	b := newBench(t)
+	client := b.served()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	stream, err := client.GetContainerEvents(ctx, &runtimeapi.GetEventsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	subscribed := func() int {
+		b.events.mu.Lock()
+		defer b.events.mu.Unlock()
+		return len(b.events.subs)
+	}
+	for subscribed() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	pod := b.pod(b.podConfig("events"))
+	id := b.start(pod, containerConfig("main", "true"))
+	b.ended(id)
+	if err := b.RemovePodSandbox(ctx, pod); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for len(got) < 7 {
+		ev, err := stream.Recv()
+		if err != nil {
+			t.Fatal(err, got)
+		}
+		name := map[string]string{id: "container", pod: "pod"}[ev.ContainerId]
+		got = append(got, name+" "+strings.TrimSuffix(strings.TrimPrefix(ev.ContainerEventType.String(), "CONTAINER_"), "_EVENT"))
+	}
+	want := []string{"pod STARTED", "container CREATED", "container STARTED", "container STOPPED", "pod STOPPED", "container DELETED", "pod DELETED"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	cancel()
+	for deadline := time.Now().Add(5 * time.Second); subscribed() > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the stream did not end with its client")
+		}
+	}
+}
+
+// TestStreamsByURL runs a command by the URL that the socket answers with, over each of the protocols that clients speak. The WebSocket one that
+// CRI servers speak, v4, cannot say that the input has ended.
+func TestStreamsByURL(t *testing.T) {
+	b := newBench(t)
+	client := b.served()
+	id := b.start(b.pod(b.podConfig("urls")), containerConfig("main", "sleep", "1000"))
+	executors := map[string]func(*url.URL) (remotecommand.Executor, error){
+		"SPDY": func(u *url.URL) (remotecommand.Executor, error) {
+			return remotecommand.NewSPDYExecutor(&rest.Config{}, "POST", u)
+		},
+		"WebSocket": func(u *url.URL) (remotecommand.Executor, error) {
+			return remotecommand.NewWebSocketExecutorForProtocols(&rest.Config{}, "GET", u.String(), "v4.channel.k8s.io")
+		},
+	}
+	for name, dial := range executors {
+		resp, err := client.Exec(t.Context(), &runtimeapi.ExecRequest{ContainerId: id, Cmd: []string{"sh", "-c", "cat; printf text; echo problem >&2; exit 4"},
+			Stdin: name == "SPDY", Stdout: true, Stderr: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, err := url.Parse(resp.Url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if host := u.Hostname(); host != "127.0.0.1" {
+			t.Errorf("%s is not loopback", host)
+		}
+		exec, err := dial(u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out, stderr strings.Builder
+		options, want := remotecommand.StreamOptions{Stdout: &out, Stderr: &stderr}, "text"
+		if name == "SPDY" {
+			options.Stdin, want = strings.NewReader("input and "), "input and text"
+		}
+		err = exec.StreamWithContext(t.Context(), options)
+		var exit utilexec.ExitError
+		if !errors.As(err, &exit) || exit.ExitStatus() != 4 || out.String() != want || stderr.String() != "problem\n" {
+			t.Errorf("%s: %v, out %q, err %q", name, err, out.String(), stderr.String())
+		}
+		if exec, err = dial(u); err == nil {
+			err = exec.StreamWithContext(t.Context(), remotecommand.StreamOptions{Stdout: &out})
+		}
+		if err == nil {
+			t.Errorf("%s: the URL served twice", name)
 		}
 	}
 }
