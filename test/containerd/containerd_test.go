@@ -130,12 +130,7 @@ func TestContainerd(t *testing.T) {
 // neighbour makes a sandbox that is none of Carob's. The function that it returns sees that it was left alone, and takes it away.
 func (c *cluster) neighbour() (leave func()) {
 	c.Helper()
-	conn, err := grpc.NewClient(c.endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		c.Fatal(err)
-	}
-	c.top.Cleanup(func() { conn.Close() })
-	r, ctx := runtimeapi.NewRuntimeServiceClient(conn), context.Background()
+	r, ctx := c.cri(), context.Background()
 	made, err := r.RunPodSandbox(ctx, &runtimeapi.RunPodSandboxRequest{Config: &runtimeapi.PodSandboxConfig{
 		Metadata: &runtimeapi.PodSandboxMetadata{Name: "neighbour", Namespace: "elsewhere", Uid: "neighbour"}, Linux: &runtimeapi.LinuxPodSandboxConfig{
 			SecurityContext: &runtimeapi.LinuxSandboxSecurityContext{NamespaceOptions: &runtimeapi.NamespaceOption{Network: runtimeapi.NamespaceMode_NODE}}}}})
@@ -157,6 +152,17 @@ func (c *cluster) neighbour() (leave func()) {
 			c.Error(err)
 		}
 	}
+}
+
+// cri speaks with the runtime, past Carob.
+func (c *cluster) cri() runtimeapi.RuntimeServiceClient {
+	c.Helper()
+	conn, err := grpc.NewClient(c.endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		c.Fatal(err)
+	}
+	c.top.Cleanup(func() { conn.Close() })
+	return runtimeapi.NewRuntimeServiceClient(conn)
 }
 
 // step is a part of a test; the next one goes on although it failed.

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 // examples runs the two examples and all that people do with Pods. runtime is the runtime's name.
@@ -113,9 +115,10 @@ func (c *cluster) examples(runtime string) {
 			c.Errorf("carob tree does not say what pause holds:\n%s", out)
 		}
 	})
+	c.step("behind its back", c.behind)
 	c.step("killed Carob", func() { c.killed(ip) })
 	c.step("delete", func() {
-		c.kubectl("delete", "pod", "two-containers", "talker", "echoer", "probed", "crasher", "--grace-period=1")
+		c.kubectl("delete", "pod", "two-containers", "talker", "echoer", "probed", "crasher", "robust", "--grace-period=1")
 		c.kubectl("delete", "deployment", "nginx-deployment")
 		c.eventually(60*time.Second, "no Pod is left", func() error {
 			if out := c.get("pods", "{.items[*].metadata.name}"); out != "" {
@@ -202,6 +205,38 @@ func (c *cluster) stats() {
 	if seen != 2 {
 		c.Errorf("the summary tells what %d of the two containers use:\n%s", seen, raw)
 	}
+}
+
+// behind ends a Pod's pause, and takes a Pod's sandbox away by the runtime's own means: the Pod starts anew each time.
+func (c *cluster) behind() {
+	c.Helper()
+	c.apply(strings.Replace(busybox("robust", "sleep 999", ""), "restartPolicy: Never", "restartPolicy: Always", 1))
+	runs := func(restarts int) {
+		c.Helper()
+		c.waitGet("pod robust", "{.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].ready}", fmt.Sprint(restarts, " true"))
+	}
+	runs(0)
+	out, err := c.run("", carobBinary, "tree", "pod", "robust")
+	pid := regexp.MustCompile(`pause +pid (\d+)`).FindStringSubmatch(out)
+	if err != nil || pid == nil {
+		c.Fatalf("carob tree: %v\n%s", err, out)
+	}
+	c.must("kill", "-9", pid[1])
+	runs(1)
+	r, ctx := c.cri(), context.Background()
+	list, err := r.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{Filter: &runtimeapi.PodSandboxFilter{
+		State: &runtimeapi.PodSandboxStateValue{}, LabelSelector: map[string]string{"io.kubernetes.pod.name": "robust"}}})
+	if err != nil || len(list.GetItems()) != 1 {
+		c.Fatalf("the ready sandboxes of the Pod: %v, %v", list, err)
+	}
+	id := list.GetItems()[0].GetId()
+	if _, err := r.StopPodSandbox(ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: id}); err != nil {
+		c.Fatal(err)
+	}
+	if _, err := r.RemovePodSandbox(ctx, &runtimeapi.RemovePodSandboxRequest{PodSandboxId: id}); err != nil {
+		c.Fatal(err)
+	}
+	runs(2)
 }
 
 // killed ends the daemon by force while Pods run, one ends and one is to be deleted; the next one finds them.

@@ -133,14 +133,9 @@ func (c *cluster) killContainer(app string) {
 	c.Helper()
 	pod := c.get("pods -l app="+app, "{.items[0].metadata.name}")
 	id := strings.TrimPrefix(c.get("pod "+pod, "{.status.containerStatuses[0].containerID}"), "containerd://")
-	conn, err := grpc.NewClient(c.endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		c.Fatal(err)
-	}
-	defer conn.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	if _, err := runtimeapi.NewRuntimeServiceClient(conn).RemoveContainer(ctx, &runtimeapi.RemoveContainerRequest{ContainerId: id}); err != nil {
+	if _, err := c.cri().RemoveContainer(ctx, &runtimeapi.RemoveContainerRequest{ContainerId: id}); err != nil {
 		c.Fatal(err)
 	}
 	c.waitGet("pod "+pod, "{.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].ready}", "1 true")
