@@ -17,7 +17,11 @@ import (
 // childEnv makes the test binary play the part of a carob that is killed: its value is the bench's Config.
 const childEnv = "CAROB_RUNTIME_TEST_CHILD"
 
-type childConfig struct{ Root, RunDir, CgroupRoot, Layer string }
+// Busy, if set, are containers that it does something with in place of making Pods: see busyChild.
+type childConfig struct {
+	Root, RunDir, CgroupRoot, Layer string
+	Busy                            map[string]string
+}
 
 func TestMain(m *testing.M) {
 	if raw := os.Getenv(childEnv); raw != "" {
@@ -40,6 +44,9 @@ func child(raw string) error {
 		Network: &fakeNetwork{attached: map[string]bool{}}, OCIRuntimes: map[string]string{"": "crun"}})
 	if err != nil {
 		return err
+	}
+	if c.Busy != nil {
+		return busyChild(r, c.Busy)
 	}
 	b := &bench{Runtime: r, cfg: r.cfg}
 	for i := 0; ; i++ {
@@ -69,7 +76,7 @@ func child(raw string) error {
 func TestKilled(t *testing.T) {
 	b := newBench(t)
 	b.Close(context.Background())
-	raw, err := json.Marshal(childConfig{b.cfg.Root, b.cfg.RunDir, b.cfg.CgroupRoot, b.cfg.Images.(fakeImages).layer})
+	raw, err := json.Marshal(childConfig{b.cfg.Root, b.cfg.RunDir, b.cfg.CgroupRoot, b.cfg.Images.(fakeImages).layer, nil})
 	if err != nil {
 		t.Fatal(err)
 	}
