@@ -396,7 +396,7 @@ func TestServerLogs(t *testing.T) {
 	}
 	for query, want := range map[string]string{
 		"":                                "one\ntwo\n",
-		"?tailLines=1":                    "o\n",
+		"?tailLines=1":                    "two\n",
 		"?timestamps=true":                "2026-01-02T03:04:05.6Z one\n2026-01-02T03:04:06.6Z two\n",
 		"?limitBytes=5":                   "one\nt",
 		"?stream=Stdout":                  "one\n",
