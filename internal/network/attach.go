@@ -55,6 +55,7 @@ func (n *Network) attach(ctx context.Context, req Request) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	before, _ := n.ledger.Get(req.SandboxID)
 	lease, err := n.ledger.Acquire(req.SandboxID, data)
 	if err != nil {
 		n.unclaim(req.SandboxID)
@@ -62,7 +63,12 @@ func (n *Network) attach(ctx context.Context, req Request) (Result, error) {
 	}
 	failpoint.Hit("network/attach/leased")
 	if err := n.link(req, lease, ports); err != nil {
-		return Result{}, errors.Join(err, n.undo(req.SandboxID, ports))
+		return Result{}, errors.Join(err, n.undo(lease, ports))
+	}
+	if old := notePorts(before); len(old) > 0 && !slices.Equal(old, ports) {
+		if err := n.applyRules(); err != nil { // ports that it had go
+			return Result{}, errors.Join(err, n.undo(lease, ports))
+		}
 	}
 	return Result{IPs: lease.Addrs, Link: linkName(req.SandboxID), Linked: true}, nil
 }
@@ -91,16 +97,16 @@ func (n *Network) link(req Request, lease ipam.Lease, ports []HostPort) error {
 		return err
 	}
 	failpoint.Hit("network/attach/loopback-allowed")
-	return n.refreshPorts(ports)
+	return n.refreshPorts(ports, lease.Addrs, false)
 }
 
-func (n *Network) undo(sandboxID string, ports []HostPort) error {
-	n.unclaim(sandboxID)
-	errs := []error{removeLink(n.node, linkName(sandboxID)), n.ledger.Release(sandboxID)}
+func (n *Network) undo(lease ipam.Lease, ports []HostPort) error {
+	n.unclaim(lease.Owner)
+	errs := []error{removeLink(n.node, linkName(lease.Owner))}
 	if len(ports) > 0 {
-		errs = append(errs, n.refreshPorts(ports))
+		errs = append(errs, n.refreshPorts(ports, lease.Addrs, true))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, n.ledger.Release(lease.Owner))...)
 }
 
 // Lookup returns what the sandbox was given, and whether its link is still there.
@@ -137,7 +143,7 @@ func (n *Network) leave(lease ipam.Lease) error {
 	n.ports.release(lease.Owner)
 	n.mu.Unlock()
 	if ports := notePorts(lease); len(ports) > 0 {
-		if err := n.refreshPorts(ports); err != nil {
+		if err := n.refreshPorts(ports, lease.Addrs, true); err != nil {
 			return err
 		}
 	}

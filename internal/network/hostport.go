@@ -60,28 +60,57 @@ func normalPorts(in []HostPort) ([]HostPort, error) {
 	return out, nil
 }
 
-// portClaims remembers which sandbox has which host ports. It is not safe for concurrent use.
-type portClaims map[string][]HostPort
+// portClaims remembers which sandbox has which host ports. It is not safe for concurrent use; the zero value is not usable.
+type portClaims struct {
+	held map[string][]HostPort
+	// holders are the sandboxes that have a port, on one address or another.
+	holders map[portNumber][]string
+}
+
+// portNumber is a port without its address.
+type portNumber struct {
+	protocol string
+	port     uint16
+}
+
+func newPortClaims() portClaims {
+	return portClaims{held: map[string][]HostPort{}, holders: map[portNumber][]string{}}
+}
+
+func (p HostPort) number() portNumber { return portNumber{p.Protocol, p.HostPort} }
 
 // claim takes ports for the sandbox, all or none. The error is a *PortConflictError.
 func (c portClaims) claim(sandboxID string, ports []HostPort) error {
 	for _, port := range ports {
-		for holder, held := range c {
-			if holder == sandboxID {
-				continue
-			}
-			if i := slices.IndexFunc(held, func(h HostPort) bool { return overlap(h, port) }); i >= 0 {
+		for _, holder := range c.holders[port.number()] {
+			if holder != sandboxID && slices.ContainsFunc(c.held[holder], func(h HostPort) bool { return overlap(h, port) }) {
 				return &PortConflictError{Port: port, Holder: holder}
 			}
 		}
 	}
-	if len(ports) > 0 {
-		c[sandboxID] = ports
+	c.release(sandboxID)
+	if len(ports) == 0 {
+		return nil
+	}
+	c.held[sandboxID] = ports
+	for _, port := range ports {
+		if n := port.number(); !slices.Contains(c.holders[n], sandboxID) {
+			c.holders[n] = append(c.holders[n], sandboxID)
+		}
 	}
 	return nil
 }
 
-func (c portClaims) release(sandboxID string) { delete(c, sandboxID) }
+func (c portClaims) release(sandboxID string) {
+	for _, port := range c.held[sandboxID] {
+		n := port.number()
+		c.holders[n] = slices.DeleteFunc(c.holders[n], func(id string) bool { return id == sandboxID })
+		if len(c.holders[n]) == 0 {
+			delete(c.holders, n)
+		}
+	}
+	delete(c.held, sandboxID)
+}
 
 func overlap(a, b HostPort) bool {
 	return a.Protocol == b.Protocol && a.HostPort == b.HostPort && (a.HostIP == b.HostIP || !a.HostIP.IsValid() || !b.HostIP.IsValid())

@@ -49,13 +49,21 @@ func TestPortClaims(t *testing.T) {
 		{HostPort{Protocol: "UDP", HostPort: 80}, false},
 		{HostPort{Protocol: "TCP", HostPort: 81}, false},
 	} {
-		c := portClaims{"a": {held}}
+		c := newPortClaims()
+		if err := c.claim("a", []HostPort{held}); err != nil {
+			t.Fatal(err)
+		}
 		err := c.claim("b", []HostPort{{Protocol: "TCP", HostPort: 9}, tc.port})
 		if (err != nil) != tc.conflict {
 			t.Errorf("%+v: %v", tc.port, err)
 		}
-		if _, ok := c["b"]; ok == tc.conflict {
+		if _, ok := c.held["b"]; ok == tc.conflict {
 			t.Errorf("%+v: claimed in part", tc.port)
+		}
+		c.release("b")
+		c.release("a")
+		if len(c.held)+len(c.holders) != 0 {
+			t.Errorf("%+v: after release: %+v", tc.port, c)
 		}
 	}
 }
@@ -225,4 +233,47 @@ func TestTableIsListable(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, out)
 		}
 	}
+}
+
+// TestPortsComeAndGo holds that the ports of one Pod are told to the kernel without touching those of others, and that the kernel's table is put
+// right when someone has changed it.
+func TestPortsComeAndGo(t *testing.T) {
+	if _, err := exec.LookPath("nft"); err != nil {
+		t.Skip("nft is not installed")
+	}
+	n := newNetwork(t, testConfig(t))
+	list := func() string {
+		t.Helper()
+		out, err := exec.Command("nft", "list", "map", "inet", "carob_test", "hostports-any4").CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return string(out)
+	}
+	holds := func(want map[string]bool) {
+		t.Helper()
+		got := list()
+		for port, there := range want {
+			if strings.Contains(got, port+" :") != there {
+				t.Errorf("%s there: %v, want %v\n%s", port, !there, there, got)
+			}
+		}
+	}
+	a, b := newPod(t), newPod(t)
+	attach(t, n, a, idA, HostPort{HostPort: 8080, ContainerPort: 80})
+	attach(t, n, b, idB, HostPort{HostPort: 8081, ContainerPort: 80}, HostPort{Protocol: "UDP", HostPort: 8053, ContainerPort: 53})
+	holds(map[string]bool{"tcp . 8080": true, "tcp . 8081": true, "udp . 8053": true})
+	attach(t, n, a, idA, HostPort{HostPort: 8082, ContainerPort: 80}) // again, with another port
+	holds(map[string]bool{"tcp . 8080": false, "tcp . 8082": true, "tcp . 8081": true, "udp . 8053": true})
+	if out, err := exec.Command("nft", "flush", "map", "inet", "carob_test", "hostports-any4").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := n.Detach(t.Context(), idA); err != nil {
+		t.Fatal(err)
+	}
+	holds(map[string]bool{"tcp . 8082": false, "tcp . 8081": true, "udp . 8053": true})
+	if err := n.Detach(t.Context(), idB); err != nil {
+		t.Fatal(err)
+	}
+	holds(map[string]bool{"tcp . 8081": false, "udp . 8053": false})
 }

@@ -100,7 +100,7 @@ func New(ctx context.Context, cfg Config) (*Network, error) {
 	n := &Network{
 		cfg: cfg, log: cfg.Log, group: linkGroup(cfg.NFTable),
 		done: make(chan struct{}), wake: make(chan struct{}, 1),
-		ports: portClaims{}, leaving: map[string]leaving{},
+		ports: newPortClaims(), leaving: map[string]leaving{},
 	}
 	for _, r := range cfg.NodeCIDRs {
 		n.sources = append(n.sources, ipam.Gateway(r))

@@ -102,9 +102,14 @@ func (n *Network) plan() nft.Ruleset {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, lease := range leases {
-		in.Ports = append(in.Ports, targets(n.ports[lease.Owner], lease.Addrs)...)
+		in.Ports = append(in.Ports, targets(n.ports.held[lease.Owner], lease.Addrs)...)
 	}
 	return nft.Plan(in)
+}
+
+// planOf is the rules for one Pod's ports alone.
+func (n *Network) planOf(ports []HostPort, addrs []netip.Addr) nft.Ruleset {
+	return nft.Plan(nft.Input{Table: n.cfg.NFTable, Group: n.group, PodCIDRs: n.cfg.PodCIDRs, Ports: targets(ports, addrs)})
 }
 
 // targets are the host ports of one Pod, for each family that it has an address of.
@@ -127,20 +132,23 @@ func (n *Network) applyRules() error {
 	return nft.Apply(n.plan())
 }
 
-// refreshPorts brings the host ports in the kernel up to date after some changed. If the table was taken away by someone it
-// is made again.
-func (n *Network) refreshPorts(changed []HostPort) error {
+// refreshPorts brings the host ports of one Pod in the kernel up to date after they were claimed, or with gone released. Only they are told to
+// the kernel. If what should be there is not, because someone took it away, everything is made again.
+func (n *Network) refreshPorts(ports []HostPort, addrs []netip.Addr, gone bool) error {
 	n.rules.Lock()
 	defer n.rules.Unlock()
-	plan := n.plan()
-	err := nft.Refresh(plan)
-	if errors.Is(err, unix.ENOENT) {
-		err = nft.Apply(plan)
+	change := nft.Add
+	if gone {
+		change = nft.Remove
+	}
+	err := change(n.planOf(ports, addrs))
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EEXIST) {
+		err = nft.Apply(n.plan())
 	}
 	if err != nil {
 		return err
 	}
-	if err := forgetFlows(changed); err != nil {
+	if err := forgetFlows(ports); err != nil {
 		// Only flows that go on without a pause for longer than the kernel's timeout would notice.
 		n.log.Warn("old flows to a host port may go on to where they went", "err", err)
 	}

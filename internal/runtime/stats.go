@@ -73,7 +73,7 @@ func (r *Runtime) runningContainers(id, sandboxID string, labels map[string]stri
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var list []*container
-	for _, c := range r.containers {
+	for c := range r.containersIn(sandboxID) {
 		if c.rec.State == runtimeapi.ContainerState_CONTAINER_RUNNING && prefixed(c.rec.ID, id) && prefixed(c.rec.SandboxID, sandboxID) &&
 			hasLabels(c.rec.Config.GetLabels(), labels) {
 			list = append(list, c)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -14,6 +16,14 @@ import (
 
 // containersOf lists a sandbox's containers, oldest first. Runtime.mu is held.
 func (r *Runtime) containersOf(sb *sandbox) []*container { return slices.Clone(sb.containers) }
+
+// containersIn are those that a filter by sandbox can mean: of one sandbox if its whole ID is given, else all. Runtime.mu is held meanwhile.
+func (r *Runtime) containersIn(sandboxID string) iter.Seq[*container] {
+	if sb := r.sandboxes[sandboxID]; sb != nil {
+		return slices.Values(sb.containers)
+	}
+	return maps.Values(r.containers)
+}
 
 func sandboxState(rec *sandboxRecord) runtimeapi.PodSandboxState {
 	if rec.Ready {
@@ -137,7 +147,7 @@ func (r *Runtime) ListContainers(_ context.Context, f *runtimeapi.ContainerFilte
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var list []*runtimeapi.Container
-	for _, c := range r.containers {
+	for c := range r.containersIn(f.GetPodSandboxId()) {
 		rec := &c.rec
 		if !prefixed(rec.ID, f.GetId()) || !prefixed(rec.SandboxID, f.GetPodSandboxId()) || f.GetState() != nil && f.GetState().GetState() != rec.State ||
 			!hasLabels(rec.Config.GetLabels(), f.GetLabelSelector()) {

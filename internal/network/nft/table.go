@@ -38,18 +38,38 @@ func Apply(rs Ruleset) error {
 	return nil
 }
 
-// Refresh replaces the elements of the sets that rs names and leaves its chains alone. The table must be there.
-func Refresh(rs Ruleset) error {
+// Add adds the elements of rs to the sets of the table, but for those of ranges, and leaves the rest alone. Elements that are there already are
+// no error. It is ENOENT if table or sets are not there, EEXIST if an element maps to something else.
+func Add(rs Ruleset) error { return change(rs, (*nftables.Conn).SetAddElements) }
+
+// Remove removes them. It is ENOENT if one of them is not there; then none is removed.
+func Remove(rs Ruleset) error { return change(rs, (*nftables.Conn).SetDeleteElements) }
+
+func change(rs Ruleset, what func(*nftables.Conn, *nftables.Set, []nftables.SetElement) error) error {
 	conn, err := nftables.New()
 	if err != nil {
 		return fmt.Errorf("open nftables: %w", err)
 	}
 	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: rs.Table}
-	if err := addSets(conn, table, rs.Sets); err != nil {
-		return fmt.Errorf("refresh sets of table %s: %w", rs.Table, err)
+	changes := false
+	for _, s := range rs.Sets {
+		if s.Interval || len(s.Elements) == 0 {
+			continue
+		}
+		set, err := s.set(table, 0)
+		if err != nil {
+			return err
+		}
+		if err := what(conn, set, s.encode()); err != nil {
+			return fmt.Errorf("elements of set %s: %w", s.Name, err)
+		}
+		changes = true
+	}
+	if !changes {
+		return nil
 	}
 	if err := conn.Flush(); err != nil {
-		return fmt.Errorf("refresh sets of table %s: %w", rs.Table, err)
+		return fmt.Errorf("change elements of table %s: %w", rs.Table, err)
 	}
 	return nil
 }
@@ -70,15 +90,9 @@ func Delete(name string) error {
 func addSets(conn *nftables.Conn, table *nftables.Table, sets []Set) error {
 	for i, s := range sets {
 		// The library numbers sets from a variable of its own that is not safe for concurrent use, unless told.
-		set := &nftables.Set{Table: table, ID: uint32(i + 1), Name: s.Name, IsMap: s.Data != nil, Interval: s.Interval, KeyByteOrder: binaryutil.BigEndian}
-		var err error
-		if set.KeyType, err = datatype(s.Key); err != nil {
+		set, err := s.set(table, uint32(i+1))
+		if err != nil {
 			return err
-		}
-		if s.Data != nil {
-			if set.DataType, err = datatype(s.Data); err != nil {
-				return err
-			}
 		}
 		if err := conn.AddSet(set, nil); err != nil {
 			return fmt.Errorf("set %s: %w", s.Name, err)
@@ -94,6 +108,17 @@ func addSets(conn *nftables.Conn, table *nftables.Table, sets []Set) error {
 		}
 	}
 	return nil
+}
+
+func (s Set) set(table *nftables.Table, id uint32) (set *nftables.Set, err error) {
+	set = &nftables.Set{Table: table, ID: id, Name: s.Name, IsMap: s.Data != nil, Interval: s.Interval, KeyByteOrder: binaryutil.BigEndian}
+	if set.KeyType, err = datatype(s.Key); err != nil {
+		return nil, err
+	}
+	if s.Data != nil {
+		set.DataType, err = datatype(s.Data)
+	}
+	return set, err
 }
 
 func datatype(parts []datum) (nftables.SetDatatype, error) {
