@@ -153,6 +153,7 @@ func (s *shim) containerEnded(k *container, e ended) {
 	k.ended = int(e.at.UnixNano())
 	k.oom = oomKilled(k.cgroup)
 	s.killCgroup(k.cgroup)
+	s.takeTerminal(k) // a container that is through at once may be heard of before its terminal
 	s.drain(k)
 	k.exited = true
 	s.writeState(k)

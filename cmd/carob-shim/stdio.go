@@ -73,25 +73,31 @@ func (s *shim) awaitTerminal(path string, k *container) error {
 		return err
 	}
 	k.console = fd
-	s.add(fd, unix.EPOLLIN, func(uint32) {
-		conn, _, err := unix.Accept4(fd, unix.SOCK_CLOEXEC)
-		if err != nil {
-			return
-		}
-		s.unawait(k)
-		oob := make([]byte, 64)
-		buf := make([]byte, 4096)
-		_, n, _, _, err := unix.Recvmsg(conn, buf, oob, unix.MSG_CMSG_CLOEXEC)
-		unix.Close(conn)
-		if fds := receivedFDs(oob[:max(n, 0)]); err == nil && len(fds) > 0 {
-			closeAll(fds[1:])
-			unix.SetNonblock(fds[0], true)
-			k.pty, k.in = fds[0], -1
-			k.out = &stream{fd: fds[0], name: "stdout"}
-			s.listen(k, k.out)
-		}
-	})
+	s.add(fd, unix.EPOLLIN, func(uint32) { s.takeTerminal(k) })
 	return nil
+}
+
+// takeTerminal takes the container's terminal if the OCI runtime has sent it.
+func (s *shim) takeTerminal(k *container) {
+	if k.console < 0 {
+		return
+	}
+	conn, _, err := unix.Accept4(k.console, unix.SOCK_CLOEXEC)
+	if err != nil {
+		return
+	}
+	s.unawait(k)
+	oob := make([]byte, 64)
+	buf := make([]byte, 4096)
+	_, n, _, _, err := unix.Recvmsg(conn, buf, oob, unix.MSG_CMSG_CLOEXEC)
+	unix.Close(conn)
+	if fds := receivedFDs(oob[:max(n, 0)]); err == nil && len(fds) > 0 {
+		closeAll(fds[1:])
+		unix.SetNonblock(fds[0], true)
+		k.pty, k.in = fds[0], -1
+		k.out = &stream{fd: fds[0], name: "stdout"}
+		s.listen(k, k.out)
+	}
 }
 
 // listen reads a stream, unless a session lags, and writes a terminal's input if some waits.
