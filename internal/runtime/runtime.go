@@ -270,8 +270,11 @@ func find[T any](all map[string]T, id, kind string) (T, error) {
 // binary is the OCI runtime of a handler, and whether the v2 tree of a hybrid machine is to be hidden from it.
 func (r *Runtime) binary(handler string) (path string, hide int, err error) {
 	path, ok := r.binaries[handler]
+	if program := r.cfg.OCIRuntimes[handler]; !ok && program != "" {
+		return "", 0, status.Errorf(codes.InvalidArgument, "the OCI runtime for handler %q, %s, is not installed", handler, program)
+	}
 	if !ok {
-		return "", 0, status.Errorf(codes.InvalidArgument, "no OCI runtime for handler %q is configured, or it is not installed", handler)
+		return "", 0, status.Errorf(codes.InvalidArgument, "no OCI runtime for handler %q is configured", handler)
 	}
 	if r.cgroups.Hybrid && filepath.Base(path) == "crun" {
 		hide = 1

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -200,6 +202,16 @@ func TestDevices(t *testing.T) {
 			if got := b.output(pod, config); got != c.want {
 				t.Errorf("handler %q, %s: %q, want %q", handler, name, got, c.want)
 			}
+		}
+	}
+}
+
+func TestUnknownHandlers(t *testing.T) {
+	b := newBench(t)
+	b.Runtime.cfg.OCIRuntimes["gone"] = "/no/such/runtime"
+	for handler, want := range map[string]string{"gone": `the OCI runtime for handler "gone", /no/such/runtime, is not installed`, "strange": `no OCI runtime for handler "strange" is configured`} {
+		if _, err := b.RunPodSandbox(context.Background(), b.podConfig("p"), handler); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", handler, err)
 		}
 	}
 }
