@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/cri-streaming/pkg/streaming"
@@ -121,7 +123,25 @@ func (s theirImages) list(ctx context.Context) ([]admin.Image, error) {
 }
 
 func (s theirImages) pull(ctx context.Context, ref string, _ func(admin.Progress)) (string, error) {
-	return s.cri.PullImage(ctx, &runtimeapi.ImageSpec{Image: ref}, nil, nil)
+	id, err := s.cri.PullImage(ctx, &runtimeapi.ImageSpec{Image: ref}, nil, nil)
+	return id, plain(err)
+}
+
+// plain takes gRPC's dressing off an error of a runtime's, and gives it the kind that its code stands for.
+func plain(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := status.Convert(err).Message()
+	switch status.Code(err) {
+	case codes.NotFound:
+		return fmt.Errorf("%w: %s", image.ErrNotFound, text)
+	case codes.Unauthenticated, codes.PermissionDenied:
+		return fmt.Errorf("%w: %s", image.ErrUnauthorized, text)
+	case codes.Unavailable:
+		return fmt.Errorf("%w: %s", image.ErrUnavailable, text)
+	}
+	return errors.New(text)
 }
 
 func (s theirImages) remove(ctx context.Context, ref string) error {

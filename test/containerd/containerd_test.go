@@ -94,6 +94,9 @@ func TestContainerd(t *testing.T) {
 		if out := c.mustCarob("image", "ls"); strings.Contains(out, "busybox") {
 			c.Errorf("busybox is still there:\n%s", out)
 		}
+		if out, err := c.carob("image", "pull", "docker.io/library/nobody:1"); err == nil || !strings.Contains(out, "(ImageNotFound)") || strings.Contains(out, "rpc error") {
+			c.Errorf("an image that is nowhere: %v: %s", err, out)
+		}
 		for _, args := range [][]string{{"image", "rm", "docker.io/library/busybox:latest"}, {"image", "import", os.Args[0]}, {"image", "export", "nginx"}} {
 			out, err := c.carob(args...)
 			if err == nil || args[1] != "rm" && !strings.Contains(out, "ctr --namespace k8s.io images "+args[1]) || args[1] == "rm" && !strings.Contains(out, "ImageNotFound") {

@@ -113,7 +113,7 @@ spec:
 		want(c, "carob up with another endpoint", out, "PodsElsewhere", loud)
 		c.mustCarob("down")
 		c.mustCarob(c.upArgs()...)
-		c.kubectl("rollout", "status", "deployment/idle", "--timeout=30s")
+		c.waitGet("pods -l app=idle", "{range .items[*]}{.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].ready} {end}", strings.Repeat("1 true ", 10))
 		measure("states compared")
 		c.apply(busybox("ends", "sleep 2; echo bye; exit 6", ""))
 		c.kubectl("wait", "--for=condition=Ready", "--timeout=30s", "pod/ends")
