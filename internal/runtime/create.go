@@ -208,7 +208,11 @@ func (r *Runtime) input(ctx context.Context, c *container, img *image.Image, roo
 	if in.User, err = resolveUser(sc, img.Config.User, rootfs); err != nil {
 		return in, status.Error(codes.InvalidArgument, err.Error())
 	}
-	if p := sc.GetSeccomp(); p.GetProfileType() == runtimeapi.SecurityProfile_Localhost && !sc.GetPrivileged() {
+	p, err := oci.Seccomp(sc)
+	if err != nil {
+		return in, status.Error(codes.InvalidArgument, err.Error())
+	}
+	if p.GetProfileType() == runtimeapi.SecurityProfile_Localhost && !sc.GetPrivileged() {
 		if in.Seccomp, err = r.localSeccomp(p.GetLocalhostRef()); err != nil {
 			return in, err
 		}

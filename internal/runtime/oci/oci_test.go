@@ -216,6 +216,11 @@ func TestAppArmor(t *testing.T) {
 	}
 	enforcing := Node{AppArmor: func(p string) bool { return p == "loaded" || p == "carob-default" }}
 	bare := Node{AppArmor: func(string) bool { return false }}
+	old := func(ref string) *runtimeapi.LinuxContainerSecurityContext {
+		return &runtimeapi.LinuxContainerSecurityContext{ApparmorProfile: ref}
+	}
+	both := profile(runtimeapi.SecurityProfile_Unconfined, "")
+	both.ApparmorProfile = "localhost/loaded"
 	privileged := profile(runtimeapi.SecurityProfile_Localhost, "loaded")
 	privileged.Privileged = true
 	for name, c := range map[string]struct {
@@ -233,6 +238,12 @@ func TestAppArmor(t *testing.T) {
 		"loaded":                 {enforcing, profile(runtimeapi.SecurityProfile_Localhost, "loaded"), "loaded", ""},
 		"loaded, by old name":    {enforcing, profile(runtimeapi.SecurityProfile_Localhost, "localhost/loaded"), "loaded", ""},
 		"privileged":             {enforcing, privileged, "", ""},
+		"old, loaded":            {enforcing, old("localhost/loaded"), "loaded", ""},
+		"old, default":           {enforcing, old("runtime/default"), "carob-default", ""},
+		"old, unconfined":        {enforcing, old("unconfined"), "", ""},
+		"old, not loaded":        {enforcing, old("localhost/x"), "", `apparmor: profile "x" is not loaded into the kernel`},
+		"old, nonsense":          {enforcing, old("x"), "", `apparmor: profile "x": want runtime/default, unconfined or localhost/<name>`},
+		"both":                   {enforcing, both, "", ""},
 		"not loaded":             {enforcing, profile(runtimeapi.SecurityProfile_Localhost, "x"), "", `apparmor: profile "x" is not loaded into the kernel`},
 		"not enforcing":          {Node{}, profile(runtimeapi.SecurityProfile_Localhost, "x"), "", `apparmor: profile "x": AppArmor is not enabled on this machine`},
 	} {

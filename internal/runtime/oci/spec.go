@@ -240,15 +240,16 @@ func namespaces(in Input, sc *runtimeapi.LinuxContainerSecurityContext) []specs.
 }
 
 func seccomp(in Input, sc *runtimeapi.LinuxContainerSecurityContext, caps []string) (*specs.LinuxSeccomp, error) {
-	if sc.GetPrivileged() || sc.GetSeccomp() == nil {
-		return nil, nil
+	p, err := Seccomp(sc)
+	if err != nil || sc.GetPrivileged() || p == nil {
+		return nil, err
 	}
-	switch sc.GetSeccomp().GetProfileType() {
+	switch p.GetProfileType() {
 	case runtimeapi.SecurityProfile_RuntimeDefault:
 		return DefaultSeccomp(in.Node.GOARCH, caps), nil
 	case runtimeapi.SecurityProfile_Localhost:
 		if in.Seccomp == nil {
-			return nil, fmt.Errorf("seccomp: profile %q was not read", sc.GetSeccomp().GetLocalhostRef())
+			return nil, fmt.Errorf("seccomp: profile %q was not read", p.GetLocalhostRef())
 		}
 		return in.Seccomp, nil
 	}
@@ -261,29 +262,4 @@ func SELinux(o *runtimeapi.SELinuxOption) error {
 		return errors.New("selinux_options: SELinux labels are not supported")
 	}
 	return nil
-}
-
-// appArmorDefault is the profile that containers have which name none, if the machine's administrator has loaded it.
-const appArmorDefault = "carob-default"
-
-// apparmor is the name of the profile that the container runs under; empty for none.
-func apparmor(node Node, sc *runtimeapi.LinuxContainerSecurityContext) (string, error) {
-	p := sc.GetApparmor()
-	switch {
-	case sc.GetPrivileged(), p.GetProfileType() == runtimeapi.SecurityProfile_Unconfined:
-		return "", nil
-	case p.GetProfileType() == runtimeapi.SecurityProfile_RuntimeDefault: // or nil
-		if node.AppArmor != nil && node.AppArmor(appArmorDefault) {
-			return appArmorDefault, nil
-		}
-		return "", nil
-	}
-	name := strings.TrimPrefix(p.GetLocalhostRef(), "localhost/")
-	switch {
-	case node.AppArmor == nil:
-		return "", fmt.Errorf("apparmor: profile %q: AppArmor is not enabled on this machine", name)
-	case !node.AppArmor(name):
-		return "", fmt.Errorf("apparmor: profile %q is not loaded into the kernel", name)
-	}
-	return name, nil
 }
