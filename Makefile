@@ -96,7 +96,7 @@ bench-runtime: build test-images ## the Pod runtime alone, beside the kernel flo
 
 ROUNDS ?= 500
 .PHONY: crash
-crash: shim test-images ## die at every point of a Pod's life, and ROUNDS times (500) at random; nothing may be lost or left (root)
+crash: build test-images ## die at every point of a Pod's life, and ROUNDS times (500) at random; nothing may be lost or left (root)
 	go test -v -tags crash -timeout 120m ./test/crash -rounds $(ROUNDS)
 
 .PHONY: density
