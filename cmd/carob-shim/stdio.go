@@ -194,6 +194,9 @@ func (s *shim) drain(k *container) {
 			s.take(k, st, s.chunk[:n])
 			s.spread(k, st, s.chunk[:n])
 		}
+		if st != nil && st.fd >= 0 {
+			k.finish(st) // its last line is whole as far as the container goes
+		}
 	}
 	if k.in >= 0 {
 		s.close(k.in)

@@ -149,3 +149,25 @@ func TestTerminalsAtOnce(t *testing.T) {
 		t.Errorf("%d descriptors became %d", before, now)
 	}
 }
+
+// TestLastWords: a line that a container did not end is in its log when its end is told, though somebody else still holds its output open.
+func TestLastWords(t *testing.T) {
+	b := newBench(t)
+	pod := b.pod(b.podConfig("words"))
+	id := b.start(pod, containerConfig("a", "sh", "-c", "while ! test -e /held; do sleep 0.02; done; printf last"))
+	b.mu.Lock()
+	pid := b.containers[id].rec.PID
+	b.mu.Unlock()
+	held, err := os.OpenFile(fmt.Sprintf("/proc/%d/fd/1", pid), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	if _, _, err := b.ExecSync(context.Background(), id, []string{"sh", "-c", "echo >/held"}, 0); err != nil {
+		t.Fatal(err)
+	}
+	b.ended(id)
+	if got := b.log(id); got != "stdout P last\n" {
+		t.Errorf("%q", got)
+	}
+}

@@ -193,7 +193,7 @@ func TestDevices(t *testing.T) {
 			device     *runtimeapi.Device
 		}{
 			"read":   {"/dev/mine", "read\nnone other\n", &runtimeapi.Device{HostPath: folder + "/link", ContainerPath: "/dev/mine", Permissions: "r"}},
-			"all":    {"/dev/mine", "read\nwritten\nnone other\n", &runtimeapi.Device{HostPath: folder + "/deep/fuse", ContainerPath: "/dev/mine"}},
+			"all":    {"/dev/mine", "read\nwritten\nnone other\n", &runtimeapi.Device{HostPath: folder + "/deep/fuse", ContainerPath: "/dev/mine", Permissions: "rwm"}},
 			"make":   {"/dev/mine", "none other\n", &runtimeapi.Device{HostPath: folder + "/deep/fuse", ContainerPath: "/dev/mine", Permissions: "m"}},
 			"folder": {"/d/deep/fuse", "read\nwritten\nnone other\ndeep\n", &runtimeapi.Device{HostPath: folder, ContainerPath: "/d", Permissions: "rw"}},
 		} {
