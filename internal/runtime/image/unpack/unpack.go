@@ -29,7 +29,7 @@ var ErrCorrupt = errors.New("image content is corrupt")
 
 // maxBytes is what the files of one layer may amount to, holes counted: without a bound a layer of a few bytes that claims an exabyte of
 // nothing would keep a processor busy for years.
-const maxBytes = 4 << 40
+const maxBytes = 1 << 40
 
 // Layer is what an unpacked layer has turned out to be.
 type Layer struct {
