@@ -81,6 +81,25 @@ func TestImages(t *testing.T) {
 		wantMatch(t, "carob image ls", out, `^IMAGE +ID +SIZE +UNIQUE$`, `^docker\.io/library/nginx:1\.8 +[0-9a-f]{12} +[0-9.]+MB +[0-9.]+MB$`)
 		s.apply(podOf("web", "terminationGracePeriodSeconds: 1", "containers:", "- {name: main, image: 'nginx:1.8', imagePullPolicy: Never}"))
 		s.ready("web")
+		archive := filepath.Join(t.TempDir(), "both.tar")
+		if out, err := s.c.carob("image", "export", "--root", root, "-f", archive, "busybox", "nginx:1.8"); err != nil {
+			t.Errorf("carob image export: %v\n%s", err, out)
+		}
+		out, err = s.c.carob("image", "import", "--root", root, archive)
+		if err != nil || !strings.Contains(out, "docker.io/library/busybox:latest\n") || !strings.Contains(out, "docker.io/library/nginx:1.8\n") {
+			t.Errorf("import of what was exported: %v\n%s", err, out)
+		}
+		// Under a name of its own it comes, tells its ID, and goes; what it shares with others stays.
+		out, err = s.c.carob("image", "pull", "--root", root, "nginx:1.9")
+		if err != nil || !strings.HasPrefix(out, "sha256:") {
+			t.Errorf("carob image pull: %v\n%s", err, out)
+		}
+		if out, err := s.c.carob("image", "rm", "--root", root, "nginx:1.9"); err != nil {
+			t.Errorf("carob image rm: %v\n%s", err, out)
+		}
+		if out, err := s.c.carob("image", "pull", "--root", root, "nothing-like-it"); err == nil || !strings.Contains(out, "not found") {
+			t.Errorf("pull of nothing: %v %s", err, out)
+		}
 		if out, err := s.c.carob("image", "import", "--root", root, "/etc/passwd"); err == nil {
 			t.Errorf("a file that is no image was imported: %s", out)
 		}
