@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"errors"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -129,7 +130,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 			s.lock.Close()
 		}
 	}()
-	if err := unix.Flock(int(s.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := lock(ctx, s.lock); err != nil {
 		return nil, fmt.Errorf("open image store %s: in use by another process: %w", s.dir, err)
 	}
 	st, err := loadState(s.path("state.json"))
@@ -247,6 +248,24 @@ func (s *Store) Hold(ctx context.Context, ref string) (img *Image, release func(
 			delete(s.holds, img.ID)
 		}
 	}), nil
+}
+
+// lockPatience is how long a lock may outlive its process: one that was killed while it started another leaves it to that one for a moment.
+const lockPatience = time.Second
+
+func lock(ctx context.Context, f *os.File) error {
+	deadline := time.Now().Add(lockPatience)
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 func (s *Store) inUse(id string) bool {
