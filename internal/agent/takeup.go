@@ -31,6 +31,10 @@ func (a *Agent) takeUp(ctx context.Context) error {
 		}
 		uid := types.UID(sb.GetMetadata().GetUid())
 		known[uid] = append(known[uid], st)
+		users := st.GetStatus().GetLinux().GetNamespaces().GetOptions().GetUsernsOptions()
+		if err := a.ranges.Keep(uid, users); err != nil {
+			a.cfg.Log.Warn("write down which user IDs a Pod has", "uid", uid, "error", err)
+		}
 	}
 	records := a.readRecords()
 	for _, obj := range a.pods.GetStore().List() {

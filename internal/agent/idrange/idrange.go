@@ -73,17 +73,37 @@ func (r *Ranges) Take(uid types.UID) error {
 		if r.taken[first] {
 			continue
 		}
-		raw, err := json.Marshal(record{Version: recordVersion, First: first})
-		if err != nil {
-			return err
-		}
-		if err := sys.WriteFileVolatile(filepath.Join(r.dir, string(uid), file), raw, 0o600); err != nil {
-			return fmt.Errorf("range of user IDs: %w", err)
-		}
-		r.of[uid], r.taken[first] = first, true
-		return nil
+		return r.give(uid, first)
 	}
 	return errors.New("range of user IDs: all are taken")
+}
+
+// give writes down that the range is the Pod's. r.mu is held.
+func (r *Ranges) give(uid types.UID, first uint32) error {
+	raw, err := json.Marshal(record{Version: recordVersion, First: first})
+	if err != nil {
+		return err
+	}
+	if err := sys.WriteFileVolatile(filepath.Join(r.dir, string(uid), file), raw, 0o600); err != nil {
+		return fmt.Errorf("range of user IDs: %w", err)
+	}
+	r.of[uid], r.taken[first] = first, true
+	return nil
+}
+
+// Keep gives the Pod the range that its sandbox has, if its record was lost. Nil, and what is no range of the kind that is given out, changes
+// nothing.
+func (r *Ranges) Keep(uid types.UID, u *runtimeapi.UserNamespace) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(u.GetUids()) != 1 {
+		return nil
+	}
+	first := u.GetUids()[0].GetHostId()
+	if _, ok := r.of[uid]; ok || first == 0 || first%Length != 0 || r.taken[first] {
+		return nil
+	}
+	return r.give(uid, first)
 }
 
 // Of is the Pod's range as the CRI has it; nil if it has none.

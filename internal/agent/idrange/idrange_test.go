@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"k8s.io/apimachinery/pkg/types"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 func TestRanges(t *testing.T) {
@@ -64,6 +65,20 @@ func TestRanges(t *testing.T) {
 		}
 	}
 	take("z", 4<<16)
+	// What a sandbox has stays its Pod's though the record is lost, and is given to nobody else.
+	ids := []*runtimeapi.IDMapping{{HostId: 5 << 16, Length: Length}}
+	for range 2 {
+		if err := r.Keep("e", &runtimeapi.UserNamespace{Uids: ids, Gids: ids}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	take("e", 5<<16)
+	take("f", 6<<16)
+	if err := r.Keep("g", nil); err != nil || r.Of("g") != nil {
+		t.Errorf("%v %v", r.Of("g"), err)
+	}
+	r = open()
+	take("e", 5<<16)
 	if err := r.Take("no-folder"); err == nil {
 		t.Error("a range was given out that is not written down")
 	}
