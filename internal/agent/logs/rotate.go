@@ -149,6 +149,9 @@ func (f *growing) due(size, limit int64, now time.Time) time.Duration {
 	if left <= 0 {
 		f.size, left, grown = 0, limit, size // it has just been rotated, and grew at least so fast
 	}
+	if !known && size > 0 {
+		return checkSoonest
+	}
 	if !known || in <= 0 || grown <= 0 {
 		return checkEvery
 	}

@@ -198,7 +198,8 @@ func TestDue(t *testing.T) {
 		was, size int64
 		want      time.Duration
 	}{
-		"not known before": {-1, 50, checkEvery},
+		"empty":            {-1, 0, checkEvery},
+		"not known before": {-1, 50, checkSoonest},
 		"still":            {50, 50, checkEvery},
 		"slow":             {50, 51, checkEvery},
 		"half way":         {0, 50, time.Second},
