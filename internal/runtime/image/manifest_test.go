@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -209,6 +211,47 @@ func TestDockerCerts(t *testing.T) {
 		_, ok, err := dockerCerts(dir, "example.com")
 		if err == nil && ok != c.ok || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
 			t.Errorf("%s: %v %v", c.name, ok, err)
+		}
+	}
+}
+
+// Docker's own media types, through a list of manifests, from a registry and into an archive and back.
+func TestDockerImage(t *testing.T) {
+	requireRoot(t)
+	f := newImage(t, noConfig)
+	for i, text := range []string{"base", "own"} {
+		l := layerTar(t, entry{name: text, text: text})
+		packed := [][]byte{gzipped0(t, l), zstded(t, l)}[i]
+		f.config.RootFS.DiffIDs = append(f.config.RootFS.DiffIDs, digest.FromBytes(l))
+		f.manifest.Layers = append(f.manifest.Layers, f.blob(dockerLayer+[]string{"diff.tar.gzip", "diff.tar.zstd"}[i], packed))
+	}
+	f.manifest.MediaType = dockerManifest
+	f.manifest.Config = f.object(t, dockerConfig, f.config)
+	f.desc = f.object(t, dockerManifest, f.manifest)
+	f.desc.Platform = &ocispec.Platform{OS: "linux", Architecture: f.config.Architecture}
+	index := indexOf(ocispec.Descriptor{MediaType: dockerManifest, Digest: digest.FromString("x"), Size: 1, Platform: &ocispec.Platform{OS: "windows", Architecture: f.config.Architecture}}, f.desc)
+	index.MediaType = dockerIndex
+	f.desc = f.object(t, dockerIndex, index)
+	w := newWeb(t, nil)
+	w.hook = f.serve
+	s := w.store(t)
+	img, err := s.Pull(t.Context(), "x:1", PullOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var archive bytes.Buffer
+	if err := s.Export(t.Context(), &archive, "x:1"); err != nil {
+		t.Fatal(err)
+	}
+	other := open(t, Config{Dir: t.TempDir()})
+	load(t, other, archive.Bytes())
+	again, err := other.Resolve(t.Context(), "x:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range []*Image{img, again} {
+		if d := cmp.Diff([]string{"base=base", "own=own"}, list(t, mountOverlay(t, i.Layers))); d != "" || i.ID != f.manifest.Config.Digest.String() {
+			t.Errorf("%s: %s", i.ID, d)
 		}
 	}
 }
