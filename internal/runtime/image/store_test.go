@@ -400,6 +400,14 @@ func TestDiskFull(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	consistent(t, s)
+	// Nor does a download stay that there is no room for.
+	w := newWeb(t, nil)
+	w.add(t, big, "docker.io/library/big:1")
+	s.cfg.RegistryConfigDir = w.store(t).cfg.RegistryConfigDir
+	if _, err := s.Pull(context.Background(), "big:1", PullOptions{}); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("error %v", err)
+	}
+	consistent(t, s)
 	if _, err := s.Resolve(context.Background(), "a:1"); err != nil {
 		t.Error(err)
 	}
