@@ -22,6 +22,9 @@ import (
 	"carob.dev/carob/internal/runtime/shim/wire"
 )
 
+// binary is the shim's program, which TestMain builds.
+var binary string
+
 // TestMain lets the test binary play an OCI runtime: it is what the shims of these tests are told to run.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "--root" {
@@ -30,7 +33,17 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	dir, err := os.MkdirTemp("", "carob-shim-")
+	if err != nil {
+		panic(err)
+	}
+	binary = dir + "/carob-shim"
+	if out, err := exec.Command("go", "build", "-ldflags", "-s -w", "-o", binary, ".").CombinedOutput(); err != nil {
+		panic(string(out))
+	}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
 }
 
 // ociRuntime starts the shell script that is the bundle, or the process of an exec, as a detached process.
@@ -88,18 +101,6 @@ func sendTerminal(path string) (*os.File, error) {
 	return tty, unix.Sendmsg(s, []byte("tty"), unix.UnixRights(master), nil, 0)
 }
 
-var build = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "carob-shim-")
-	if err != nil {
-		return "", err
-	}
-	out, err := exec.Command("go", "build", "-ldflags", "-s -w", "-o", dir+"/carob-shim", ".").CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("%w: %s", err, out)
-	}
-	return dir + "/carob-shim", err
-})
-
 // bench is a shim with containers that are shell scripts.
 type bench struct {
 	*client.Client
@@ -114,10 +115,6 @@ type bench struct {
 
 func newBench(t testing.TB) *bench {
 	t.Helper()
-	binary, err := build()
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir, err := os.MkdirTemp("", "carob-s-") // sockets' paths are short
 	if err != nil {
 		t.Fatal(err)
