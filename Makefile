@@ -100,8 +100,8 @@ crash: build test-images ## die at every point of a Pod's life, and ROUNDS times
 	go test -v -tags crash -timeout 120m ./test/crash -rounds $(ROUNDS)
 
 .PHONY: density
-density: build test-images ## 500 Pods on one node: created, listed, deleted; time and memory (root)
-	ONLY=density ./test/bench/run.sh
+density: build test-images ## 500 Pods on one node, in the runtime and over the API: created, listed, deleted; time and memory (root)
+	ONLY=runtime500,density ./test/bench/run.sh
 
 .PHONY: generate
 generate: ## make the generated code anew

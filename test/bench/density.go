@@ -22,6 +22,7 @@ type follower struct {
 	mu      sync.Mutex // guards waiting
 	waiting map[string]chan struct{}
 	stop    func()
+	ended   chan struct{}
 }
 
 // follow begins with what happens from now on.
@@ -30,8 +31,9 @@ func (c *carob) follow(ctx context.Context) (*follower, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &follower{waiting: map[string]chan struct{}{}, stop: w.Stop}
+	f := &follower{waiting: map[string]chan struct{}{}, stop: w.Stop, ended: make(chan struct{})}
 	go func() {
+		defer close(f.ended)
 		for ev := range w.ResultChan() {
 			p, ok := ev.Object.(*corev1.Pod)
 			switch {
@@ -70,6 +72,8 @@ func (f *follower) until(ctx context.Context, what string, do func() error) (tim
 		return time.Since(began), nil
 	case <-ctx.Done():
 		return 0, ctx.Err()
+	case <-f.ended:
+		return 0, fmt.Errorf("%s: the watch ended", what)
 	case <-time.After(patience):
 		return 0, fmt.Errorf("%s: not seen in %v", what, patience)
 	}
