@@ -27,13 +27,14 @@ type writer struct {
 	path string
 }
 
+// reopen opens the file anew. As with a shim, once the new one is there nothing goes to the old one any more.
 func (w *writer) reopen(context.Context, string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	f, err := os.OpenFile(w.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
 	if err != nil {
 		return err
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.file.Close()
 	w.file = f
 	return nil

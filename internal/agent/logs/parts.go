@@ -29,7 +29,8 @@ type part struct {
 	info   os.FileInfo
 }
 
-// parts lists a log's files, oldest first, and the files that a rotation which was cut off has left over.
+// parts lists a log's files, oldest first, and the files that a rotation which was cut off has left over. One that is renamed or packed
+// meanwhile may be missing: a folder is not read in one step.
 func parts(path string) (list []part, leftover []string, err error) {
 	dir, base := filepath.Split(path)
 	entries, err := os.ReadDir(filepath.Clean(dir))
@@ -169,7 +170,7 @@ func snapshot(path string, since time.Time) ([]*file, error) {
 				closeAll(files)
 				return nil, err
 			}
-			whole = slices.EqualFunc(list, again, func(a, b part) bool { return a.path == b.path && os.SameFile(a.info, b.info) })
+			whole = sameParts(list, again)
 		}
 		if whole && len(files) == 0 {
 			return nil, os.ErrNotExist
@@ -179,6 +180,10 @@ func snapshot(path string, since time.Time) ([]*file, error) {
 		}
 		closeAll(files)
 	}
+}
+
+func sameParts(a, b []part) bool {
+	return slices.EqualFunc(a, b, func(a, b part) bool { return a.path == b.path && os.SameFile(a.info, b.info) })
 }
 
 // mtimeLag is by how much the time of a file may lag behind that of its last entry.

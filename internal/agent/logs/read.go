@@ -122,6 +122,9 @@ func (r *reader) next(path string) (bool, error) {
 		if err != nil {
 			return false, err
 		}
+		if again, _, err := parts(path); err != nil || !sameParts(list, again) {
+			continue // what was moved just now may be missing in the list
+		}
 		f, err := last.successor(list)
 		if errors.Is(err, os.ErrNotExist) {
 			continue // something was moved just now
