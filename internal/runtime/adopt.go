@@ -3,9 +3,11 @@ package runtime
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -135,12 +137,16 @@ func (r *Runtime) adoptSandbox(ctx context.Context, sb *sandbox) error {
 	r.mu.Lock()
 	sb.client = client
 	r.mu.Unlock()
-	if reply, err := client.Ask(ctx, wire.Frame{Op: wire.OpHello}); err != nil {
-		var refusal *shim.Refusal
-		if errors.As(err, &refusal) {
-			r.disown(sb, client, reply.V)
-		}
-		return nil // else lost sees to it
+	patient, cancel := context.WithTimeout(ctx, shimPatience)
+	defer cancel()
+	reply, err := client.Ask(patient, wire.Frame{Op: wire.OpHello})
+	var refusal *shim.Refusal
+	switch {
+	case errors.As(err, &refusal):
+		r.disown(sb, client, reply.V)
+		return nil
+	case err != nil && patient.Err() == nil:
+		return nil // lost sees to it
 	}
 	select {
 	case pause := <-synced:
@@ -148,11 +154,20 @@ func (r *Runtime) adoptSandbox(ctx context.Context, sb *sandbox) error {
 			r.pauseEnded(sb)
 		}
 	case <-ended:
-	case <-ctx.Done():
-		return ctx.Err()
+	case <-patient.Done():
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		r.cfg.Log.Warn("the shim of a Pod does not answer; the Pod is ended", "sandbox", sb.rec.ID)
+		client.Close()
+		r.mourn(sb, reasonShimDied, fmt.Sprintf("the process that holds the Pod (carob-shim) did not answer within %v; what ran in the Pod was killed", shimPatience))
 	}
 	return nil
 }
+
+// shimPatience is how long a shim that an earlier carob left is given to tell what happened. One that is stopped, or stuck, must not hold all
+// other Pods up, and its own would be out of control.
+const shimPatience = 10 * time.Second
 
 // readFacts takes up what a dead shim had noted.
 func (r *Runtime) readFacts(sb *sandbox) {

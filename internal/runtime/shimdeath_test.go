@@ -92,3 +92,27 @@ func TestPauseDiesWhileMade(t *testing.T) {
 		t.Errorf("a Pod without pause: %v", err)
 	}
 }
+
+// TestStuckShim holds that a shim which was stopped does not keep carob from starting, and that its Pod ends with the reason.
+func TestStuckShim(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it waits for as long as a shim is given")
+	}
+	b := newBench(t)
+	stuck, well := b.pod(b.podConfig("stuck")), b.pod(b.podConfig("well"))
+	lost, kept := b.start(stuck, containerConfig("c", "sleep", "1000")), b.start(well, containerConfig("c", "sleep", "1000"))
+	shim := shimOf(t, b.sandboxes[stuck].rec.PausePID)
+	b.Close(context.Background())
+	syscall.Kill(shim, syscall.SIGSTOP)
+	began := time.Now()
+	b.open()
+	if took := time.Since(began); took > shimPatience+5*time.Second {
+		t.Errorf("the start took %v", took)
+	}
+	if s := b.status(lost); s.State != runtimeapi.ContainerState_CONTAINER_EXITED || s.Reason != reasonShimDied || !strings.Contains(s.Message, "did not answer") {
+		t.Errorf("%v", s)
+	}
+	if s := b.status(kept); s.State != runtimeapi.ContainerState_CONTAINER_RUNNING {
+		t.Errorf("the other Pod: %v", s)
+	}
+}
