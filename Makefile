@@ -56,7 +56,7 @@ unit: shim ## every package's tests, on real processes where they need them (roo
 
 .PHONY: etcd
 etcd: ## the storage suites on a real etcd
-	cd test/etcd && go test ./...
+	./test/etcd/run.sh
 
 .PHONY: runtimes
 runtimes: shim ## the runtime's tests on runc, the distribution's and a recent one (root)
