@@ -9,6 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+	watchtools "k8s.io/client-go/tools/watch"
 	"k8s.io/utils/ptr"
 
 	"carob.dev/carob/internal/config"
@@ -25,9 +27,15 @@ type follower struct {
 	ended   chan struct{}
 }
 
-// follow begins with what happens from now on.
+// follow begins with what happens from now on. A watch that the server ends, as it does with those that lag behind in a burst, is taken up
+// again where it was.
 func (c *carob) follow(ctx context.Context) (*follower, error) {
-	w, err := c.client.CoreV1().Pods(namespace).Watch(ctx, metav1.ListOptions{})
+	pods := c.client.CoreV1().Pods(namespace)
+	now, err := pods.List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	w, err := watchtools.NewRetryWatcherWithContext(ctx, now.ResourceVersion, &cache.ListWatch{WatchFuncWithContext: pods.Watch})
 	if err != nil {
 		return nil, err
 	}
