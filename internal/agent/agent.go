@@ -78,7 +78,7 @@ func New(cfg Config) (*Agent, error) {
 		RuntimeVersion: cfg.RuntimeName + "://" + cfg.RuntimeVersion, Recorder: cfg.Recorder, Log: cfg.Log, Clock: cfg.Clock})
 	a.images = imagegc.New(imagegc.Config{Images: cfg.Images, Containers: cfg.ImageUsers, Policy: cfg.ImageGC, Recorder: cfg.Recorder,
 		Node: &corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: cfg.NodeName, UID: types.UID(cfg.NodeName)}, Log: cfg.Log, Clock: cfg.Clock})
-	a.rotator = logs.NewRotator(logs.Limits{MaxSize: 10 << 20, MaxFiles: 5}, cfg.Runtime.ReopenContainerLog, cfg.Clock, cfg.Log)
+	a.rotator = logs.NewRotator(cfg.ContainerLogs, cfg.Runtime.ReopenContainerLog, cfg.Clock, cfg.Log)
 	a.pods = podInformer(cfg.Client, cfg.NodeName)
 	factory := cfg.Informers
 	if factory == nil {

@@ -21,6 +21,7 @@ import (
 
 	"carob.dev/carob/internal/agent/admit"
 	"carob.dev/carob/internal/agent/imagegc"
+	"carob.dev/carob/internal/agent/logs"
 	"carob.dev/carob/internal/agent/volume"
 	"carob.dev/carob/internal/sys"
 	"carob.dev/carob/internal/version"
@@ -72,6 +73,8 @@ type Config struct {
 	// ClusterDNS and ClusterDomain are the cluster's resolver; empty while there is none.
 	ClusterDNS    []string
 	ClusterDomain string
+	// ContainerLogs are the limits of each container's log; 10 MiB and 5 files when zero, as kubelet's.
+	ContainerLogs logs.Limits
 	// ImageGC says when unused images are removed; never when zero.
 	ImageGC imagegc.Policy
 	// ImageUsers lists the containers whose images stay: Runtime when nil; all of a runtime's where others use it too.
@@ -108,6 +111,9 @@ func (c *Config) check() error {
 	}
 	if c.ImageUsers == nil {
 		c.ImageUsers = c.Runtime
+	}
+	if c.ContainerLogs == (logs.Limits{}) {
+		c.ContainerLogs = logs.Limits{MaxSize: 10 << 20, MaxFiles: 5}
 	}
 	if c.ImageGC == (imagegc.Policy{}) {
 		c.ImageGC = imagegc.Policy{HighPercent: 100, LowPercent: 100}

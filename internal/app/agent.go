@@ -18,6 +18,7 @@ import (
 	"carob.dev/carob/internal/agent"
 	"carob.dev/carob/internal/agent/admit"
 	"carob.dev/carob/internal/agent/imagegc"
+	"carob.dev/carob/internal/agent/logs"
 	"carob.dev/carob/internal/agent/processes"
 	"carob.dev/carob/internal/apiserver/inproc"
 	"carob.dev/carob/internal/sys"
@@ -39,7 +40,8 @@ func (c *Carob) startAgent(context.Context) error {
 		Security: admit.Security{UnsafeSysctls: c.cfg.AllowedUnsafeSysctls, AppArmor: sys.AppArmor()},
 		ImageGC: imagegc.Policy{HighPercent: c.cfg.Images.HighPercent, LowPercent: c.cfg.Images.LowPercent, MinAge: c.cfg.Images.MinAge,
 			MaxAge: c.cfg.Images.MaxAge},
-		CgroupRoot: c.cfg.CgroupRoot(), Recorder: c.recorder("kubelet"), Log: c.opt.Log.With("part", "agent"),
+		ContainerLogs: logs.Limits{MaxSize: c.cfg.ContainerLogs.MaxSize, MaxFiles: c.cfg.ContainerLogs.MaxFiles},
+		CgroupRoot:    c.cfg.CgroupRoot(), Recorder: c.recorder("kubelet"), Log: c.opt.Log.With("part", "agent"),
 	})
 	if err != nil {
 		return err

@@ -51,6 +51,8 @@ type Config struct {
 	OCIRuntimes map[string]string
 	// Images says how the node gets its images, and when it drops them.
 	Images Images
+	// ContainerLogs says how much of each container's log is kept.
+	ContainerLogs ContainerLogs
 	// AllowedUnsafeSysctls are sysctls, or beginnings of names that end with *, that Pods may set besides the safe ones.
 	AllowedUnsafeSysctls []string
 	// CDISpecDirs are the folders of CDI specifications, those that win last.
@@ -73,6 +75,7 @@ func Default(root string) Config {
 		Kubeconfig:        "/etc/carob/admin.kubeconfig",
 		RegistryConfigDir: "/etc/carob/certs.d",
 		Images:            defaultImages(),
+		ContainerLogs:     ContainerLogs{MaxSize: 10 << 20, MaxFiles: 5},
 		OCIRuntimes:       map[string]string{"": "crun", "crun": "crun", "runc": "runc"},
 		CDISpecDirs:       []string{"/etc/cdi", "/var/run/cdi"},
 	}

@@ -26,7 +26,7 @@ type setting struct {
 }
 
 func settings() []setting {
-	return append(imageSettings(), []setting{
+	return append(append(imageSettings(), logSettings()...), []setting{
 		{"node-name", "name of this node: a DNS subdomain (default: the machine's host name)",
 			func(c *Config) string { return c.NodeName },
 			func(c *Config, v string) error { c.NodeName = v; return nil }},
@@ -280,6 +280,7 @@ func (c Config) Validate() error {
 		bad("image-endpoint", "has a meaning only with --runtime-endpoint")
 	}
 	c.Images.validate(bad)
+	c.ContainerLogs.validate(bad)
 	return errors.Join(errs...)
 }
 
