@@ -13,12 +13,6 @@ import (
 	"carob.dev/carob/internal/api/pod"
 )
 
-// DefaultPod fills in what is left out of a Pod.
-func DefaultPod(p *corev1.Pod) { pod.Default(p) }
-
-// PodQOS is the quality-of-service class that a Pod's resources give it.
-func PodQOS(p *corev1.Pod) corev1.PodQOSClass { return pod.QOS(p) }
-
 // ValidateBinding checks a request to bind a Pod to a node.
 func ValidateBinding(b *corev1.Binding) field.ErrorList { return pod.ValidateBinding(b) }
 

@@ -166,11 +166,6 @@ func (s *Server) ClientConfig(name string, groups ...string) *rest.Config {
 	}
 }
 
-// Transport is ClientConfig for HTTP clients whose connections can be upgraded.
-func (s *Server) Transport(name string, groups ...string) *http.Transport {
-	return s.own.Transport(&user.DefaultInfo{Name: name, Groups: groups}, false)
-}
-
 func (s *Server) setHealthChecks(c *genericapiserver.Config, st *store.Store) {
 	started := healthz.NamedCheck("start", func(*http.Request) error {
 		select {

@@ -83,9 +83,6 @@ func (l *Leaf) fresh() (pair, error) {
 	return l.freshLocked()
 }
 
-// Name tells this certificate from the others, in logs.
-func (l *Leaf) Name() string { return l.name }
-
 // GetCertificate is for tls.Config.GetCertificate: it always gives the newest. A renewal that fails (a full disk) leaves the old one in
 // use while it is valid.
 func (l *Leaf) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
@@ -99,15 +96,6 @@ func (l *Leaf) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		p = l.current
 	}
 	return &tls.Certificate{Certificate: [][]byte{p.cert.Raw}, PrivateKey: p.key, Leaf: p.cert}, nil
-}
-
-// CurrentCertKeyContent gives the newest certificate and key in PEM; both are nil if there is no valid one.
-func (l *Leaf) CurrentCertKeyContent() (certPEM, keyPEM []byte) {
-	p, err := l.fresh()
-	if err != nil {
-		return nil, nil
-	}
-	return p.certPEM(), p.keyPEM()
 }
 
 // ClientCert issues a client certificate that is kept nowhere, with its key, both in PEM.

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis"
 
+	"carob.dev/carob/internal/runtime/events"
 	"carob.dev/carob/internal/runtime/oci"
 	"carob.dev/carob/internal/runtime/shim"
 	"carob.dev/carob/internal/runtime/shimbin"
@@ -34,7 +35,7 @@ type Runtime struct {
 	empty    *os.File // a mount namespace that is quick to copy
 	cgroups  sys.Cgroups
 	binaries map[string]string
-	events   events
+	events   events.Subscribers
 	waiting  waiters
 	seccomp  seccompCache
 	warm     *warm

@@ -261,12 +261,7 @@ func TestEventsOnTheSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	subscribed := func() int {
-		b.events.mu.Lock()
-		defer b.events.mu.Unlock()
-		return len(b.events.subs)
-	}
-	for subscribed() == 0 {
+	for b.events.Len() == 0 {
 		time.Sleep(time.Millisecond)
 	}
 	pod := b.pod(b.podConfig("events"))
@@ -289,7 +284,7 @@ func TestEventsOnTheSocket(t *testing.T) {
 		t.Error(diff)
 	}
 	cancel()
-	for deadline := time.Now().Add(5 * time.Second); subscribed() > 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Second); b.events.Len() > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the stream did not end with its client")
 		}

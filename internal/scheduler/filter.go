@@ -10,6 +10,8 @@ import (
 	corehelpers "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 	"k8s.io/klog/v2"
+
+	podrule "carob.dev/carob/internal/api/pod"
 )
 
 // The reasons why a node does not take a Pod, in Kubernetes' words.
@@ -50,7 +52,7 @@ type cycle struct {
 
 // newCycle prepares; an error means that the Pod's own selectors cannot be read.
 func newCycle(pod *corev1.Pod, s *Snapshot) (*cycle, error) {
-	c := &cycle{pod: pod, requests: requests(pod), affinity: nodeaffinity.GetRequiredNodeAffinity(pod), ports: hostPorts(pod)}
+	c := &cycle{pod: pod, requests: requests(pod), affinity: nodeaffinity.GetRequiredNodeAffinity(pod), ports: podrule.HostPorts(pod)}
 	var err error
 	if c.pods, err = newPodAffinity(pod, s); err != nil {
 		return nil, err
@@ -79,7 +81,7 @@ func (c *cycle) filter(n *NodeInfo) *rejection {
 	if match, err := c.affinity.Match(node); err != nil || !match {
 		return reject(true, reasonAffinity)
 	}
-	if portsTaken(c.ports, n.Pods) {
+	if podrule.HostPortsTaken(c.ports, n.Pods) {
 		return reject(false, reasonPorts)
 	}
 	if r := c.fits(n); r != nil {
@@ -126,50 +128,6 @@ func (c *cycle) fits(n *NodeInfo) *rejection {
 		return nil
 	}
 	return r
-}
-
-func hostPorts(p *corev1.Pod) []corev1.ContainerPort {
-	var out []corev1.ContainerPort
-	collect := func(c *corev1.Container) {
-		for _, port := range c.Ports {
-			if port.HostPort > 0 {
-				if port.Protocol == "" {
-					port.Protocol = corev1.ProtocolTCP
-				}
-				if port.HostIP == "" || port.HostIP == "::" {
-					port.HostIP = "0.0.0.0"
-				}
-				out = append(out, port)
-			}
-		}
-	}
-	for i := range p.Spec.InitContainers {
-		if policy := p.Spec.InitContainers[i].RestartPolicy; policy != nil && *policy == corev1.ContainerRestartPolicyAlways {
-			collect(&p.Spec.InitContainers[i])
-		}
-	}
-	for i := range p.Spec.Containers {
-		collect(&p.Spec.Containers[i])
-	}
-	return out
-}
-
-// portsTaken says whether one of ports clashes: same port and protocol, and the same address or one of them on all addresses.
-func portsTaken(ports []corev1.ContainerPort, pods []*corev1.Pod) bool {
-	if len(ports) == 0 {
-		return false
-	}
-	for _, p := range pods {
-		for _, have := range hostPorts(p) {
-			for _, want := range ports {
-				if have.HostPort == want.HostPort && have.Protocol == want.Protocol &&
-					(have.HostIP == want.HostIP || have.HostIP == "0.0.0.0" || want.HostIP == "0.0.0.0") {
-					return true
-				}
-			}
-		}
-	}
-	return false
 }
 
 // Unschedulable says why no node takes a Pod. It is an error.

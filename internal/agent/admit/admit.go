@@ -1,7 +1,7 @@
 // Package admit decides whether a Pod that was given to the node may run there. The scheduler has seen to that for the Pods it binds; those
 // that name their node themselves, or were bound before the node changed, are judged here, as kubelet does, and in its words.
 //
-// Check is a pure function. It imports nothing of the project.
+// Check is a pure function. Of the project it imports the rules of Pods alone.
 package admit
 
 import (
@@ -14,6 +14,8 @@ import (
 	schedulinghelper "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 	"k8s.io/klog/v2"
+
+	podrule "carob.dev/carob/internal/api/pod"
 )
 
 // Rejection is why a Pod may not run: its status' reason and message.
@@ -35,7 +37,7 @@ func Check(node *corev1.Node, others []*corev1.Pod, pod *corev1.Pod) *Rejection 
 	if ok, err := nodeaffinity.GetRequiredNodeAffinity(pod).Match(node); err != nil || !ok {
 		return predicate("NodeAffinity", "node(s) didn't match Pod's node affinity/selector")
 	}
-	if portsTaken(others, pod) {
+	if podrule.HostPortsTaken(podrule.HostPorts(pod), others) {
 		return predicate("NodePorts", "node(s) didn't have free ports for the requested pod ports")
 	}
 	_, untolerated := schedulinghelper.FindMatchingUntoleratedTaint(klog.Background(), node.Spec.Taints, pod.Spec.Tolerations,
@@ -89,55 +91,4 @@ func amount(name corev1.ResourceName, q resource.Quantity) int64 {
 
 func short(name corev1.ResourceName, asked, used, capacity int64) *Rejection {
 	return reject("OutOf"+string(name), "Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d", name, asked, used, capacity)
-}
-
-type port struct {
-	protocol corev1.Protocol
-	ip       string
-	number   int32
-}
-
-func portsTaken(others []*corev1.Pod, pod *corev1.Pod) bool {
-	want := hostPorts(pod)
-	for _, o := range others {
-		for _, have := range hostPorts(o) {
-			if slices.ContainsFunc(want, have.conflicts) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// conflicts says whether both cannot be served: the same port and protocol, on one address or on all.
-func (p port) conflicts(q port) bool {
-	return p.number == q.number && p.protocol == q.protocol && (p.ip == q.ip || p.ip == "" || q.ip == "")
-}
-
-func hostPorts(pod *corev1.Pod) []port {
-	var out []port
-	add := func(c *corev1.Container) {
-		for _, p := range c.Ports {
-			if p.HostPort == 0 {
-				continue
-			}
-			q := port{protocol: p.Protocol, ip: p.HostIP, number: p.HostPort}
-			if q.protocol == "" {
-				q.protocol = corev1.ProtocolTCP
-			}
-			if q.ip == "0.0.0.0" || q.ip == "::" {
-				q.ip = ""
-			}
-			out = append(out, q)
-		}
-	}
-	for i := range pod.Spec.InitContainers {
-		if p := pod.Spec.InitContainers[i].RestartPolicy; p != nil && *p == corev1.ContainerRestartPolicyAlways {
-			add(&pod.Spec.InitContainers[i])
-		}
-	}
-	for i := range pod.Spec.Containers {
-		add(&pod.Spec.Containers[i])
-	}
-	return out
 }

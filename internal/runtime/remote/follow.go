@@ -134,7 +134,7 @@ func (r *Runtime) take(ctx context.Context, ev *runtimeapi.ContainerEventRespons
 		}
 		ev.ContainersStatuses = append(ev.ContainersStatuses, vanished(before, ev.ContainersStatuses, r.cfg.Clock.Now())...)
 	}
-	r.subs.send(ev)
+	r.subs.Send(ev)
 	return nil
 }
 
@@ -195,7 +195,7 @@ func (r *Runtime) relist(ctx context.Context) error {
 
 func (r *Runtime) tell(list []change, sb *runtimeapi.PodSandboxStatus, containers []*runtimeapi.ContainerStatus) {
 	for _, c := range list {
-		r.subs.send(&runtimeapi.ContainerEventResponse{ContainerId: c.id, ContainerEventType: c.kind, CreatedAt: r.cfg.Clock.Now().UnixNano(),
+		r.subs.Send(&runtimeapi.ContainerEventResponse{ContainerId: c.id, ContainerEventType: c.kind, CreatedAt: r.cfg.Clock.Now().UnixNano(),
 			PodSandboxStatus: sb, ContainersStatuses: containers})
 	}
 }

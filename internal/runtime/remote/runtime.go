@@ -14,6 +14,8 @@ import (
 	cri "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	criclient "k8s.io/cri-client/pkg"
+
+	"carob.dev/carob/internal/runtime/events"
 )
 
 // ownerLabel marks sandboxes and containers; its value is Config.Owner.
@@ -23,7 +25,7 @@ const ownerLabel = "carob.dev/owner"
 type Runtime struct {
 	cri.RuntimeService
 	cfg  Config
-	subs subscribers
+	subs events.Subscribers
 	// known is what was last told of each sandbox; Run's own.
 	known map[string]*sandboxSeen
 	// changed gets a value when the runtime goes away or comes back.
@@ -146,4 +148,11 @@ func (r *Runtime) ExecSync(ctx context.Context, id string, cmd []string, timeout
 		err = fmt.Errorf("%w: %w", status.Error(codes.DeadlineExceeded, "the command took too long"), err)
 	}
 	return stdout, stderr, err
+}
+
+// GetContainerEvents sends what happens to ch until ctx ends, as long as Run does its part. The callback, if there is one, is called with
+// nil once nothing that happens from then on can be missed. An event may be told late, and more than once.
+func (r *Runtime) GetContainerEvents(ctx context.Context, ch chan *runtimeapi.ContainerEventResponse,
+	established func(runtimeapi.RuntimeService_GetContainerEventsClient)) error {
+	return r.subs.Get(ctx, ch, established)
 }
