@@ -118,9 +118,6 @@ func (c *Config) check() error {
 	if c.ImageGC == (imagegc.Policy{}) {
 		c.ImageGC = imagegc.Policy{HighPercent: 100, LowPercent: 100}
 	}
-	if err := c.ImageGC.Check(); err != nil {
-		return fmt.Errorf("agent: %w", err)
-	}
 	if c.MaxPods == 0 {
 		c.MaxPods = 110
 	}

@@ -24,7 +24,7 @@ import (
 // lookEvery is how often images are looked at.
 const lookEvery = 5 * time.Minute
 
-// Policy says when images go.
+// Policy says when images go. That it does not contradict itself is the configuration's to see.
 type Policy struct {
 	// HighPercent of the disk in use makes images go, until no more than LowPercent is in use. 100 never does.
 	HighPercent, LowPercent int
@@ -32,23 +32,6 @@ type Policy struct {
 	MinAge time.Duration
 	// MaxAge is how long an unused image stays at most, whatever room there is. Zero: for ever.
 	MaxAge time.Duration
-}
-
-// Check refuses what contradicts itself.
-func (p Policy) Check() error {
-	switch {
-	case p.HighPercent < 0 || p.HighPercent > 100:
-		return fmt.Errorf("image-gc-high-threshold: %d is not between 0 and 100", p.HighPercent)
-	case p.LowPercent < 0 || p.LowPercent > 100:
-		return fmt.Errorf("image-gc-low-threshold: %d is not between 0 and 100", p.LowPercent)
-	case p.LowPercent > p.HighPercent:
-		return fmt.Errorf("image-gc-low-threshold: %d is more than image-gc-high-threshold, %d", p.LowPercent, p.HighPercent)
-	case p.MinAge < 0:
-		return fmt.Errorf("image-minimum-gc-age: %s is negative", p.MinAge)
-	case p.MaxAge < 0 || p.MaxAge > 0 && p.MaxAge < p.MinAge:
-		return fmt.Errorf("image-maximum-gc-age: %s is less than image-minimum-gc-age, %s", p.MaxAge, p.MinAge)
-	}
-	return nil
 }
 
 // Containers lists the containers of the node.

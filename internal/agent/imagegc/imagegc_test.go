@@ -173,21 +173,6 @@ func TestNeed(t *testing.T) {
 	}
 }
 
-func TestCheck(t *testing.T) {
-	for _, c := range []struct {
-		p    Policy
-		want string
-	}{
-		{usual, ""}, {Policy{}, ""}, {Policy{HighPercent: 101}, "image-gc-high-threshold"}, {Policy{LowPercent: -1}, "image-gc-low-threshold"},
-		{Policy{HighPercent: 50, LowPercent: 60}, "image-gc-low-threshold"}, {Policy{MinAge: -1}, "image-minimum-gc-age"},
-		{Policy{MinAge: 2, MaxAge: 1}, "image-maximum-gc-age"},
-	} {
-		if err := c.p.Check(); (err == nil) != (c.want == "") || err != nil && !strings.HasPrefix(err.Error(), c.want) {
-			t.Errorf("%+v: %v", c.p, err)
-		}
-	}
-}
-
 func TestRun(t *testing.T) {
 	f, c, clock, rec := setup(usual)
 	f.other = 990
