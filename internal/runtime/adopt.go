@@ -43,6 +43,13 @@ func (r *Runtime) adopt(ctx context.Context) error {
 			return err
 		}
 	}
+	for id, c := range r.containers {
+		if c.rec.State != runtimeapi.ContainerState_CONTAINER_CREATED {
+			if err := r.unmount(id); err != nil {
+				return err
+			}
+		}
+	}
 	if err := r.removeUnfinished(ctx); err != nil {
 		return err
 	}
@@ -248,17 +255,17 @@ func (r *Runtime) removeStrangers() error {
 			}
 		}
 	}
-	for _, sub := range []string{"bundles", "oci", "shm"} {
+	for _, sub := range []string{"bundles", "oci"} {
 		entries, err := os.ReadDir(filepath.Join(r.cfg.RunDir, sub))
 		if err != nil {
 			return err
 		}
 		for _, e := range entries {
-			if strings.HasPrefix(e.Name(), ".") || bundles[e.Name()] || sub == "shm" && r.sandboxes[e.Name()] != nil || len(e.Name()) != 64 {
+			if strings.HasPrefix(e.Name(), ".") || bundles[e.Name()] || len(e.Name()) != 64 {
 				continue
 			}
 			path := filepath.Join(r.cfg.RunDir, sub, e.Name())
-			if err := sys.Unmount(path); err != nil {
+			if err := unmountIn(path); err != nil {
 				return err
 			}
 			if err := os.RemoveAll(path); err != nil {

@@ -76,7 +76,6 @@ func (c *Config) check() error {
 func (c *Config) sandboxDir(id string) string   { return filepath.Join(c.Root, "sandboxes", id) }
 func (c *Config) containerDir(id string) string { return filepath.Join(c.Root, "containers", id) }
 func (c *Config) bundleDir(id string) string    { return filepath.Join(c.RunDir, "bundles", id) }
-func (c *Config) shmDir(id string) string       { return filepath.Join(c.RunDir, "shm", id) }
 func (c *Config) reachDir(id string) string     { return filepath.Join(c.RunDir, "reach", id) }
 func (c *Config) ociRoot() string               { return filepath.Join(c.RunDir, "oci") }
 
@@ -89,7 +88,7 @@ func (c *Config) shimCgroup(id string) string { return "/" + c.CgroupRoot + "/sh
 
 func (c *Config) makeFolders() error {
 	for _, dir := range []string{filepath.Join(c.Root, "sandboxes"), filepath.Join(c.Root, "containers"), filepath.Join(c.RunDir, "bundles"),
-		filepath.Join(c.RunDir, "shm"), filepath.Join(c.RunDir, "reach"), c.ociRoot(), filepath.Join(c.RunDir, "shims"), filepath.Join(c.RunDir, "s")} {
+		filepath.Join(c.RunDir, "reach"), c.ociRoot(), filepath.Join(c.RunDir, "shims"), filepath.Join(c.RunDir, "s")} {
 		if err := os.MkdirAll(dir, 0o711); err != nil {
 			return fmt.Errorf("runtime: %w", err)
 		}

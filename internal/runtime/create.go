@@ -185,13 +185,19 @@ func (r *Runtime) input(ctx context.Context, c *container, img *image.Image, roo
 	}
 	in := oci.Input{ID: c.rec.ID, Container: config, Sandbox: sb.Config, Image: img.Config, Rootfs: rootfs, PausePID: sb.PausePID,
 		CgroupPath: c.rec.Cgroup, Node: r.node, Hostname: filepath.Join(dir, "hostname"), Hosts: filepath.Join(dir, "hosts"), Devices: hostDevices,
-		Shm: r.cfg.shmDir(sb.ID)}
+		Shm: "/dev/shm"}
 	if st, err := os.Stat(filepath.Join(dir, "resolv.conf")); err == nil && st.Size() > 0 {
 		in.Resolv = filepath.Join(dir, "resolv.conf")
 	}
 	sc := c.rec.Config.GetLinux().GetSecurityContext()
-	if sc.GetNamespaceOptions().GetIpc() == runtimeapi.NamespaceMode_NODE {
-		in.Shm = "/dev/shm"
+	if ownIPC(sb.Config.GetLinux().GetSecurityContext().GetNamespaceOptions()) && ownIPC(sc.GetNamespaceOptions()) {
+		in.Shm = r.cfg.shmCopy(c.rec.ID)
+		if err := os.MkdirAll(in.Shm, 0o700); err != nil {
+			return in, err
+		}
+		if err := sys.CopyRootMount(sb.PausePID, in.Shm); err != nil {
+			return in, err
+		}
 	}
 	if sc.GetNamespaceOptions().GetPid() == runtimeapi.NamespaceMode_TARGET {
 		target, err := r.findContainer(sc.GetNamespaceOptions().GetTargetId())

@@ -160,7 +160,7 @@ func (b *bench) clean(top string) {
 		}
 		b.Close(ctx)
 	}
-	for _, dir := range []string{"bundles", "oci", "reach", "s", "shims", "shm"} {
+	for _, dir := range []string{"bundles", "oci", "reach", "s", "shims"} {
 		entries, _ := os.ReadDir(filepath.Join(b.cfg.RunDir, dir))
 		for _, e := range entries {
 			if !strings.HasPrefix(e.Name(), ".") {

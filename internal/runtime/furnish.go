@@ -76,7 +76,7 @@ func tuneIPC(rec *sandboxRecord, opt *runtimeapi.NamespaceOption) error {
 	if len(ours) == 0 {
 		return nil
 	}
-	if opt.GetIpc() == runtimeapi.NamespaceMode_NODE {
+	if !ownIPC(opt) {
 		return status.Errorf(codes.InvalidArgument, "sysctls of IPC cannot be set for a Pod in the host's IPC namespace")
 	}
 	return sys.InNamespaces(rec.PausePID, []string{"ipc"}, func() error {
@@ -131,17 +131,14 @@ func (r *Runtime) writeSandboxFiles(rec *sandboxRecord) error {
 	return nil
 }
 
-// mountShm makes the /dev/shm of a Pod with its own IPC, unless it is there.
-func (r *Runtime) mountShm(id string) error {
-	err := os.Mkdir(r.cfg.shmDir(id), 0o711)
-	if errors.Is(err, os.ErrExist) {
-		return nil
+// makeShm makes the /dev/shm of a Pod with its own IPC, in pause's mount namespace: there it is in nobody's way and ends with pause. Containers
+// get copies.
+func makeShm(rec *sandboxRecord) error {
+	o := sys.Tmpfs{Size: shmSize, Mode: 0o1777}
+	if u := oci.Users(rec.Config.GetLinux().GetSecurityContext().GetNamespaceOptions()); u != nil {
+		o.UID, o.GID = u.GetUids()[0].GetHostId(), u.GetGids()[0].GetHostId()
 	}
-	if err != nil {
-		return err
-	}
-	failpoint.Hit("runtime/sandbox/shm-folder")
-	return sys.MountTmpfs(r.cfg.shmDir(id), shmSize, 0o1777)
+	return sys.MountTmpfsOver(rec.PausePID, o)
 }
 
 // resolvConf is the file for a Pod's DNS; without a configuration, the machine's.

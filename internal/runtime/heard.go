@@ -66,6 +66,7 @@ func (r *Runtime) containerIs(c *container, f wire.Frame) {
 	}
 	failpoint.Hit("runtime/container/kept")
 	if began {
+		r.started(rec.ID)
 		r.tell(runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT, rec.ID, c.sb)
 	}
 	if ended {

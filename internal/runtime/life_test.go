@@ -135,8 +135,8 @@ func checkPause(t *testing.T, pause int, parent string) {
 		t.Errorf("pause shows files: %v %v", entries, err)
 	}
 	mounts, _ := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pause))
-	if n := strings.Count(string(mounts), "\n"); n != 1 {
-		t.Errorf("pause has %d mounts:\n%s", n, mounts)
+	if n := strings.Count(string(mounts), "\n"); n != 2 || strings.Count(string(mounts), " - tmpfs shm ") != 1 {
+		t.Errorf("pause has %d mounts, and should have its root and /dev/shm:\n%s", n, mounts)
 	}
 	if fds, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pause)); len(fds) != 0 {
 		t.Errorf("pause has files open: %v", fds)

@@ -78,7 +78,7 @@ func (r *Runtime) reach(c *container, in *oci.Input) error {
 	}
 	n := 0
 	bring := func(path *string, below sys.Submounts, users int) error {
-		target := filepath.Join(dir, strconv.Itoa(n)) // the root is reachedRoot
+		target := filepath.Join(dir, strconv.Itoa(n))
 		n++
 		if err := makeLike(target, *path); err != nil {
 			return err
@@ -150,44 +150,18 @@ func makeLike(target, path string) error {
 	return os.WriteFile(target, nil, 0o600)
 }
 
-// reachedRoot is the name of the container's root among what reach mounts. runc goes there for each command that it starts, so it stays.
-const reachedRoot = "0"
-
-// started takes away what a container in a user namespace of the Pod's own needed for its start alone.
-func (r *Runtime) started(id string) error {
-	dir := r.cfg.reachDir(id)
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	for _, e := range entries {
-		if path := filepath.Join(dir, e.Name()); e.Name() != reachedRoot {
-			// Nothing is removed that is not empty: below a mount are others' files.
-			err = errors.Join(err, sys.Unmount(path), os.Remove(path))
-		}
-	}
-	return err
-}
-
 // unreach takes away all that reach made for a container.
 func (r *Runtime) unreach(id string) error {
-	root := filepath.Join(r.cfg.reachDir(id), reachedRoot)
-	return errors.Join(r.started(id), sys.Unmount(root), remove(root), remove(r.cfg.reachDir(id)))
-}
-
-// unmountIn unmounts whatever is mounted on the entries of a folder.
-func unmountIn(dir string) error {
+	dir := r.cfg.reachDir(id)
+	if err := unmountIn(dir); err != nil {
+		return err
+	}
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
 	for _, e := range entries {
-		if err := sys.Unmount(filepath.Join(dir, e.Name())); err != nil {
-			return err
-		}
+		err = errors.Join(err, remove(filepath.Join(dir, e.Name()))) // nothing that is not empty: below a mount are others' files
 	}
-	return nil
+	return errors.Join(err, remove(dir))
 }

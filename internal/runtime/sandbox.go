@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -120,11 +121,6 @@ func (r *Runtime) makeSandbox(ctx context.Context, sb *sandbox) error {
 	if err := r.writeSandboxFiles(rec); err != nil {
 		return err
 	}
-	if opt.GetIpc() != runtimeapi.NamespaceMode_NODE {
-		if err := r.mountShm(rec.ID); err != nil {
-			return err
-		}
-	}
 	if err := r.giveToUsers(rec); err != nil {
 		return err
 	}
@@ -146,7 +142,7 @@ func (r *Runtime) makeSandbox(ctx context.Context, sb *sandbox) error {
 	return nil
 }
 
-// raiseSandbox makes the record, the shim, and pause with the namespaces.
+// raiseSandbox makes the record, the shim, pause with the namespaces, and what is in them from the start.
 func (r *Runtime) raiseSandbox(ctx context.Context, sb *sandbox, namespaces []string) error {
 	if err := os.Mkdir(r.cfg.sandboxDir(sb.rec.ID), 0o711); err != nil {
 		return err
@@ -166,6 +162,12 @@ func (r *Runtime) raiseSandbox(ctx context.Context, sb *sandbox, namespaces []st
 	}
 	failpoint.Hit("runtime/sandbox/pause")
 	sb.rec.PausePID = reply.Pid
+	if slices.Contains(namespaces, "ipc") {
+		if err := makeShm(&sb.rec); err != nil {
+			return err
+		}
+		failpoint.Hit("runtime/sandbox/shm")
+	}
 	return nil
 }
 
@@ -175,12 +177,14 @@ func (r *Runtime) anticipateMove(sandboxID string, pid int) {
 	r.beside.Go(func() { sys.CgroupAnticipateMove(r.cfg.shimCgroup(sandboxID), pid) })
 }
 
+func ownIPC(opt *runtimeapi.NamespaceOption) bool { return opt.GetIpc() != runtimeapi.NamespaceMode_NODE }
+
 func sandboxNamespaces(opt *runtimeapi.NamespaceOption) []string {
 	var ns []string
 	if opt.GetNetwork() != runtimeapi.NamespaceMode_NODE {
 		ns = append(ns, "net", "uts")
 	}
-	if opt.GetIpc() != runtimeapi.NamespaceMode_NODE {
+	if ownIPC(opt) {
 		ns = append(ns, "ipc")
 	}
 	if opt.GetPid() == runtimeapi.NamespaceMode_POD {

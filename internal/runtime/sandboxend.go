@@ -95,11 +95,7 @@ func (r *Runtime) endShim(ctx context.Context, sb *sandbox) error {
 		return err
 	}
 	failpoint.Hit("runtime/shim/cgroup-removed")
-	if err := sys.Unmount(r.cfg.shmDir(id)); err != nil {
-		return err
-	}
-	failpoint.Hit("runtime/shim/shm-unmounted")
-	for _, path := range []string{r.cfg.shimDir(id), r.cfg.shimSocket(id), r.cfg.shmDir(id)} {
+	for _, path := range []string{r.cfg.shimDir(id), r.cfg.shimSocket(id)} {
 		if err := os.RemoveAll(path); err != nil {
 			return err
 		}

@@ -52,10 +52,8 @@ func (r *Runtime) StartContainer(ctx context.Context, id string) error {
 	reply, err := client.Ask(context.WithoutCancel(ctx), wire.Frame{Op: wire.OpRun, ID: c.rec.ID, Bin: bin, Root: r.cfg.ociRoot(), Bundle: r.cfg.bundleDir(c.rec.ID),
 		Log: c.rec.LogPath, Cgroup: r.cgroups.Folder("memory", c.rec.Cgroup), TTY: flag(c.rec.Config.GetTty()), Stdin: flag(c.rec.Config.GetStdin()),
 		Once: flag(c.rec.Config.GetStdinOnce()), Hide: hide})
-	if err := r.started(c.rec.ID); err != nil {
-		r.cfg.Log.Error("unmount what a container has copies of", "container", id, "error", err)
-	}
 	if err != nil {
+		r.started(c.rec.ID)
 		return r.startFailed(c, err)
 	}
 	failpoint.Hit("runtime/container/started")

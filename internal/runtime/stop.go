@@ -161,11 +161,10 @@ func (r *Runtime) destroyContainer(ctx context.Context, c *container) error {
 		return err
 	}
 	failpoint.Hit("runtime/container/cgroup-removed")
-	dir := r.cfg.containerDir(rec.ID)
-	if err := errors.Join(r.unreach(rec.ID), unmountIn(dir)); err != nil {
+	if err := errors.Join(r.unmount(rec.ID), r.unreach(rec.ID)); err != nil {
 		return err
 	}
-	for _, d := range []string{filepath.Join(r.cfg.ociRoot(), rec.ID), r.cfg.bundleDir(rec.ID), dir} {
+	for _, d := range []string{filepath.Join(r.cfg.ociRoot(), rec.ID), r.cfg.bundleDir(rec.ID), r.cfg.containerDir(rec.ID)} {
 		failpoint.Hit("runtime/container/path-to-remove")
 		if err := os.RemoveAll(d); err != nil {
 			return err

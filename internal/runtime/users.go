@@ -62,14 +62,14 @@ func shimUsers(opt *runtimeapi.NamespaceOption) []string {
 	return []string{arg("uids", u.GetUids()[0]), arg("gids", u.GetGids()[0])}
 }
 
-// giveToUsers gives the sandbox's files and its /dev/shm to root of the Pod's own user namespace, if it has one.
+// giveToUsers gives the sandbox's files to root of the Pod's own user namespace, if it has one.
 func (r *Runtime) giveToUsers(rec *sandboxRecord) error {
 	u := oci.Users(rec.Config.GetLinux().GetSecurityContext().GetNamespaceOptions())
 	if u == nil {
 		return nil
 	}
 	dir := r.cfg.sandboxDir(rec.ID)
-	for _, p := range []string{filepath.Join(dir, "hostname"), filepath.Join(dir, "hosts"), filepath.Join(dir, "resolv.conf"), r.cfg.shmDir(rec.ID)} {
+	for _, p := range []string{filepath.Join(dir, "hostname"), filepath.Join(dir, "hosts"), filepath.Join(dir, "resolv.conf")} {
 		if err := giveToRoot(p, u); err != nil {
 			return err
 		}

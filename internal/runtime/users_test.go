@@ -156,8 +156,9 @@ mknod: /n: Operation not permitted
 	if err := b.StartContainer(context.Background(), id); err != nil {
 		t.Fatal(err)
 	}
-	if left, err := os.ReadDir(reach); err != nil || len(left) != 1 {
-		t.Errorf("after the start there is %v: %v", left, err)
+	b.beside.Wait()
+	if left, err := sys.MountsBelow(reach); err != nil || len(left) != 0 {
+		t.Errorf("after the start there is still mounted %v: %v", left, err)
 	}
 	b.Close(context.Background())
 	b.open()

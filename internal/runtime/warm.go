@@ -286,9 +286,6 @@ func (r *Runtime) makeWarm(ctx context.Context, k kind) (*sandbox, error) {
 	if err == nil {
 		err = r.connectWarm(ctx, &sb.rec)
 	}
-	if err == nil {
-		err = r.mountShm(sb.rec.ID)
-	}
 	if err != nil {
 		return nil, errors.Join(err, r.destroySandbox(context.WithoutCancel(ctx), sb))
 	}

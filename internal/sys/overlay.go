@@ -138,15 +138,6 @@ func Unmount(path string) error {
 	}
 }
 
-// MountTmpfs mounts a tmpfs of at most size bytes with the given mode at target, which must exist.
-func MountTmpfs(target string, size int64, mode os.FileMode) error {
-	opts := fmt.Sprintf("mode=%o,size=%d", mode, size)
-	if err := unix.Mount("shm", target, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, opts); err != nil {
-		return fmt.Errorf("mount tmpfs at %s: %w", target, err)
-	}
-	return nil
-}
-
 // OpenInRoot opens a file below root as a process whose root folder it is would: absolute links and .. stay inside.
 func OpenInRoot(root, path string, flags int) (*os.File, error) {
 	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
