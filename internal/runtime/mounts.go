@@ -9,7 +9,9 @@ import (
 )
 
 // shmCopy is where the Pod's /dev/shm is mounted for a container to be made of it.
-func (c *Config) shmCopy(containerID string) string { return filepath.Join(c.bundleDir(containerID), "shm") }
+func (c *Config) shmCopy(containerID string) string {
+	return filepath.Join(c.bundleDir(containerID), "shm")
+}
 
 // unmount takes off the machine what was mounted for a container to be made of it: its root, images, /dev/shm. It has copies once it has
 // started, and the kernel copies each mount of the machine whenever a container starts. The folders stay: runc goes to the root's for each

@@ -177,7 +177,9 @@ func (r *Runtime) anticipateMove(sandboxID string, pid int) {
 	r.beside.Go(func() { sys.CgroupAnticipateMove(r.cfg.shimCgroup(sandboxID), pid) })
 }
 
-func ownIPC(opt *runtimeapi.NamespaceOption) bool { return opt.GetIpc() != runtimeapi.NamespaceMode_NODE }
+func ownIPC(opt *runtimeapi.NamespaceOption) bool {
+	return opt.GetIpc() != runtimeapi.NamespaceMode_NODE
+}
 
 func sandboxNamespaces(opt *runtimeapi.NamespaceOption) []string {
 	var ns []string

@@ -19,7 +19,9 @@ type Tmpfs struct {
 // MountTmpfsOver mounts a tmpfs over the root of the mount namespace of a process. The process itself goes on to see what it saw: who enters
 // the namespace sees the tmpfs, and CopyRootMount brings it elsewhere. It ends with the namespace.
 func MountTmpfsOver(pid int, o Tmpfs) error {
-	fail := func(err error) error { return fmt.Errorf("mount a tmpfs in the mount namespace of process %d: %w", pid, err) }
+	fail := func(err error) error {
+		return fmt.Errorf("mount a tmpfs in the mount namespace of process %d: %w", pid, err)
+	}
 	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return fail(err)
