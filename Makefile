@@ -78,6 +78,11 @@ critest-vm: build test-images ## the same with crun on cgroup v2 and AppArmor, i
 	./test/critest/build.sh
 	go run ./test/vm -carob bin/carob -images build/images -modes critest -timeout 40m
 
+# SKIP=REGEXP, PROCS=N, SPECS=nodeconformance; ADD=1 adds what passes to test/conformance/passing.txt
+.PHONY: conformance
+conformance: build ## upstream's e2e suite, or FOCUS='sig-node|sig-storage' of it (root; the first build takes minutes)
+	./test/conformance/run.sh -focus '$(FOCUS)' -skip '$(SKIP)' $(if $(PROCS),-procs $(PROCS)) $(if $(SPECS),-specs $(SPECS)) $(if $(ADD),-add)
+
 .PHONY: containerd
 containerd: build test-images ## the agent on containerd and on `carob runtime`, by --runtime-endpoint (root)
 	./test/containerd/run.sh

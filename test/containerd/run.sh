@@ -7,15 +7,10 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 export CGO_ENABLED=0
 root=$PWD
-kubectl_version=v1.37.2
 [ "$(id -u)" = 0 ] || { echo "containerd: needs root: it makes namespaces, mounts and cgroups" >&2; exit 1; }
 export CAROB_BINARY=${CAROB_BINARY:-$root/bin/carob}
 [ -x "$CAROB_BINARY" ] || { echo "containerd: $CAROB_BINARY is missing: make build" >&2; exit 1; }
-if [ ! -x build/kubectl ]; then
-  v=k8s.io/component-base/version
-  (cd test/tools && go build -trimpath -o "$root/build/kubectl" \
-    -ldflags "-s -w -X $v.gitVersion=$kubectl_version -X $v.gitMajor=1 -X $v.gitMinor=37 -X $v.gitTreeState=clean" k8s.io/kubernetes/cmd/kubectl)
-fi
+test/tools/kubectl.sh
 go build -trimpath -o build/registry ./test/registry
 mkdir -p build/containerd
 cd test/containerd

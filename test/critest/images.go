@@ -1,10 +1,7 @@
 package main
 
 import (
-	"archive/tar"
-	"bytes"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"os/exec"
@@ -12,12 +9,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
+	"carob.dev/carob/test/images/derive"
 	"carob.dev/carob/test/registry/serve"
 )
 
@@ -30,22 +24,15 @@ const staging = "k8s-staging-cri-tools/"
 // shell is a busybox that runs other programs rather than its own applets (the one that the offline image has does not), nnp the program
 // of package nnp.
 func publish(r *serve.Registry, shell, nnp string) error {
-	get := func(repository string) (v1.Image, error) {
-		ref, err := reference(r, repository)
-		if err != nil {
-			return nil, err
-		}
-		return remote.Image(ref)
-	}
-	busybox, err := get("library/busybox:latest")
+	busybox, err := r.Image("library/busybox:latest")
 	if err != nil {
 		return err
 	}
-	nginx, err := get("library/nginx:latest")
+	nginx, err := r.Image("library/nginx:latest")
 	if err != nil {
 		return err
 	}
-	debian, err := get("library/debian:latest")
+	debian, err := r.Image("library/debian:latest")
 	if err != nil {
 		return err
 	}
@@ -61,43 +48,43 @@ func publish(r *serve.Registry, shell, nnp string) error {
 	if err != nil {
 		return fmt.Errorf("%s --list: %w", shell, err)
 	}
-	tools := []file{{path: "usr/bin/busybox", mode: 0o755, data: programs["shell"]}}
+	tools := []derive.File{{Path: "usr/bin/busybox", Mode: 0o755, Data: programs["shell"]}}
 	for _, a := range strings.Fields(string(applets)) {
 		if a == "busybox" {
 			continue
 		}
-		tools = append(tools, file{path: "usr/bin/" + a, mode: 0o755, link: "usr/bin/busybox"})
+		tools = append(tools, derive.File{Path: "usr/bin/" + a, Mode: 0o755, Link: "usr/bin/busybox"})
 	}
-	e2eBusybox, err := with(debian, tools...) // with Debian's ipcs and pgrep, which its busybox lacks
+	e2eBusybox, err := derive.With(debian, tools...) // with Debian's ipcs and pgrep, which its busybox lacks
 	if err != nil {
 		return err
 	}
-	e2eNginx, err := with(nginx, file{path: "usr/bin/grep", mode: 0o755, data: programs["shell"]}) // one that takes zeros for text
+	e2eNginx, err := derive.With(nginx, derive.File{Path: "usr/bin/grep", Mode: 0o755, Data: programs["shell"]}) // one that takes zeros for text
 	if err != nil {
 		return err
 	}
-	httpd, err := as(nginx, v1.Config{Entrypoint: []string{"sh", "-c", "echo in place of httpd; exec nginx -g 'daemon off;'"}, StopSignal: "SIGQUIT"})
+	httpd, err := derive.As(nginx, v1.Config{Entrypoint: []string{"sh", "-c", "echo in place of httpd; exec nginx -g 'daemon off;'"}, StopSignal: "SIGQUIT"})
 	if err != nil {
 		return err
 	}
-	setuid, err := with(busybox, file{path: "nnp", mode: 0o4755, data: programs["nnp"]})
+	setuid, err := derive.With(busybox, derive.File{Path: "nnp", Mode: 0o4755, Data: programs["nnp"]})
 	if err != nil {
 		return err
 	}
-	if setuid, err = as(setuid, v1.Config{Cmd: []string{"/nnp"}}); err != nil {
+	if setuid, err = derive.As(setuid, v1.Config{Cmd: []string{"/nnp"}}); err != nil {
 		return err
 	}
-	hostNginx, err := with(nginx, file{path: "etc/nginx/conf.d/default.conf", mode: 0o644, data: hostNetworkSite})
+	hostNginx, err := derive.With(nginx, derive.File{Path: "etc/nginx/conf.d/default.conf", Mode: 0o644, Data: hostNetworkSite})
 	if err != nil {
 		return err
 	}
-	grouped, err := with(busybox,
-		file{path: "etc/passwd", mode: 0o644, data: "root:x:0:0:root:/root:/bin/sh\ndefault-user:x:1000:1000::/home/default-user:/bin/sh\n"},
-		file{path: "etc/group", mode: 0o644, data: "root:x:0:\ndefault-user:x:1000:\ngroup-defined-in-image:x:50000:default-user\n"})
+	grouped, err := derive.With(busybox,
+		derive.File{Path: "etc/passwd", Mode: 0o644, Data: "root:x:0:0:root:/root:/bin/sh\ndefault-user:x:1000:1000::/home/default-user:/bin/sh\n"},
+		derive.File{Path: "etc/group", Mode: 0o644, Data: "root:x:0:\ndefault-user:x:1000:\ngroup-defined-in-image:x:50000:default-user\n"})
 	if err != nil {
 		return err
 	}
-	if grouped, err = as(grouped, v1.Config{User: "1000", Cmd: []string{"sh"}}); err != nil {
+	if grouped, err = derive.As(grouped, v1.Config{User: "1000", Cmd: []string{"sh"}}); err != nil {
 		return err
 	}
 	all := map[string]v1.Image{
@@ -107,7 +94,7 @@ func publish(r *serve.Registry, shell, nnp string) error {
 		staging + "test-image-predefined-group:latest":          grouped,
 	}
 	for repository, user := range map[string]string{"uid": "1002", "username": "www-data", "uid-group": "1003:www-data", "username-group": "www-data:www-data"} {
-		img, err := as(busybox, v1.Config{User: user, Cmd: []string{"sh"}})
+		img, err := derive.As(busybox, v1.Config{User: user, Cmd: []string{"sh"}})
 		if err != nil {
 			return err
 		}
@@ -116,70 +103,18 @@ func publish(r *serve.Registry, shell, nnp string) error {
 	// Each of these is an image of its own, by a file of another name; the tags 1, 2 and 3 are one.
 	for _, n := range []string{"test-image-latest:latest", "test-image-digest:latest", "test-image-tag:test", "test-image-tag:all", "test-image-1:latest",
 		"test-image-2:latest", "test-image-3:latest", "test-image-tags:1", "pause:3.9"} {
-		if all[staging+n], err = with(busybox, file{path: "TEST_" + n, mode: 0o644, data: "test\n"}); err != nil {
+		if all[staging+n], err = derive.With(busybox, derive.File{Path: "TEST_" + n, Mode: 0o644, Data: "test\n"}); err != nil {
 			return err
 		}
 	}
 	all["pause:3.9"] = all[staging+"pause:3.9"]
 	all[staging+"test-image-tags:2"], all[staging+"test-image-tags:3"] = all[staging+"test-image-tags:1"], all[staging+"test-image-tags:1"]
 	for _, repository := range slices.Sorted(maps.Keys(all)) {
-		ref, err := reference(r, repository)
-		if err != nil {
+		if err := r.Put(repository, all[repository]); err != nil {
 			return err
-		}
-		if err := remote.Write(ref, all[repository]); err != nil {
-			return fmt.Errorf("publish %s: %w", repository, err)
 		}
 	}
 	return nil
-}
-
-func reference(r *serve.Registry, repository string) (name.Reference, error) {
-	return name.ParseReference(r.Addr+"/"+repository, name.Insecure)
-}
-
-// as is the image with another configuration, and its environment.
-func as(img v1.Image, cfg v1.Config) (v1.Image, error) {
-	f, err := img.ConfigFile()
-	if err != nil {
-		return nil, err
-	}
-	cfg.Env = f.Config.Env
-	return mutate.Config(img, cfg)
-}
-
-// file is to be a file with this content, or another name of a file.
-type file struct {
-	path string
-	mode int64
-	data string
-	link string
-}
-
-// with adds a layer of files.
-func with(img v1.Image, files ...file) (v1.Image, error) {
-	var buf bytes.Buffer
-	w := tar.NewWriter(&buf)
-	for _, f := range files {
-		h := &tar.Header{Name: f.path, Mode: f.mode, Size: int64(len(f.data)), Linkname: f.link}
-		if f.link != "" {
-			h.Typeflag = tar.TypeLink
-		}
-		if err := w.WriteHeader(h); err != nil {
-			return nil, err
-		}
-		if _, err := io.WriteString(w, f.data); err != nil {
-			return nil, err
-		}
-	}
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(buf.Bytes())), nil })
-	if err != nil {
-		return nil, err
-	}
-	return mutate.AppendLayers(img, layer)
 }
 
 const hostNetworkSite = `server {

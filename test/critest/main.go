@@ -21,6 +21,7 @@ import (
 	"carob.dev/carob/internal/config"
 	"carob.dev/carob/test/leak"
 	"carob.dev/carob/test/registry/serve"
+	"carob.dev/carob/test/specs"
 )
 
 type options struct {
@@ -75,7 +76,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	specs, err := runSuite(ctx, o, config.Default(root).RunDir()+"/cri.sock")
+	all, err := runSuite(ctx, o, config.Default(root).RunDir()+"/cri.sock")
 	if e := end(); e != nil {
 		return errors.Join(err, e)
 	}
@@ -85,15 +86,19 @@ func run(ctx context.Context, o options) (err error) {
 	if out, err := exec.Command(o.carob, "uninstall", "--root", root).CombinedOutput(); err != nil {
 		return fmt.Errorf("uninstall: %w: %s", err, out)
 	}
-	must, err := list(o.list)
+	must, err := specs.List(o.list)
 	if err != nil {
 		return err
 	}
 	if o.focus != "" {
 		must = nil
 	}
-	if err := judge(os.Stdout, specs, must); err != nil {
+	also, err := specs.Judge(os.Stdout, all, must)
+	if err != nil {
 		return err
+	}
+	for _, name := range also {
+		fmt.Printf("passes, and is not in the list yet: %s\n", name)
 	}
 	left, err := leak.Find(leak.Scope{Root: root, HolderPID: o.holder, Ignore: []int{os.Getpid()}})
 	for _, l := range left {
@@ -138,7 +143,7 @@ func startRuntime(ctx context.Context, o options, root, hosts string) (end func(
 }
 
 // runSuite runs the specs and returns how each ended. That some failed is told by them, not by the suite's exit code.
-func runSuite(ctx context.Context, o options, socket string) ([]spec, error) {
+func runSuite(ctx context.Context, o options, socket string) ([]specs.Spec, error) {
 	report := filepath.Join(o.dir, "report.json")
 	args := []string{"-runtime-endpoint", "unix://" + socket, "-image-endpoint", "unix://" + socket, "-ginkgo.json-report", report, "-ginkgo.no-color"}
 	if o.focus != "" {
@@ -159,5 +164,5 @@ func runSuite(ctx context.Context, o options, socket string) ([]spec, error) {
 	if err != nil && !errors.As(err, &exit) {
 		return nil, err
 	}
-	return read(report)
+	return specs.Read(report)
 }

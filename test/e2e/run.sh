@@ -8,18 +8,12 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 export CGO_ENABLED=0
 root=$PWD
-kubectl_version=v1.37.2
 
 [ "$(id -u)" = 0 ] || { echo "e2e: needs root: it makes namespaces, mounts and cgroups" >&2; exit 1; }
 export CAROB_BINARY=${CAROB_BINARY:-$root/bin/carob}
 [ -x "$CAROB_BINARY" ] || { echo "e2e: $CAROB_BINARY is missing: make build" >&2; exit 1; }
 ls build/images/*.tar >/dev/null 2>&1 || { echo "e2e: build/images is empty: make test-images" >&2; exit 1; }
-if [ ! -x build/kubectl ]; then
-  echo "building kubectl $kubectl_version"
-  v=k8s.io/component-base/version
-  (cd test/tools && go build -trimpath -o "$root/build/kubectl" \
-    -ldflags "-s -w -X $v.gitVersion=$kubectl_version -X $v.gitMajor=1 -X $v.gitMinor=37 -X $v.gitTreeState=clean" k8s.io/kubernetes/cmd/kubectl)
-fi
+test/tools/kubectl.sh
 [ -x build/kubectl-tree ] || (cd test/tools/kubectl-tree && go build -trimpath -o "$root/build/kubectl-tree" ./cmd/kubectl-tree)
 go build -trimpath -o build/registry ./test/registry
 go test -c -tags e2e -o build/e2e.test ./test/e2e

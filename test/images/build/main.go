@@ -3,7 +3,7 @@
 //
 // It needs apt and dpkg-deb and no network once the packages are in its cache; no package script runs. The same packages
 // give the same bytes. nginx.tar also carries the tags 1.8 and 1.9: stand-ins, the same nginx with another label and one
-// more file, so that a rolling update has somewhere to go.
+// more file, so that a rolling update has somewhere to go. With -also network there is network.tar too: debian, with dig, iperf and socat.
 package main
 
 import (
@@ -25,19 +25,24 @@ var source embed.FS
 func main() {
 	out := flag.String("out", "build/images", "folder for the archives")
 	cache := flag.String("cache", "build/cache/debs", "folder for downloaded packages")
+	also := flag.String("also", "", "one more archive: network")
 	flag.Parse()
-	if err := run(*out, *cache); err != nil {
+	if *also != "" && *also != network {
+		fmt.Fprintf(os.Stderr, "build images: there is no archive %q\n", *also)
+		os.Exit(2)
+	}
+	if err := run(*out, *cache, *also); err != nil {
 		fmt.Fprintln(os.Stderr, "build images:", err)
 		os.Exit(1)
 	}
 }
 
-func run(out, cache string) error {
+func run(out, cache, also string) error {
 	stamp, err := recipe()
 	if err != nil {
 		return err
 	}
-	if fresh(out, stamp) {
+	if fresh(out, stamp, also) {
 		return nil
 	}
 	for _, dir := range []string{out, cache} {
@@ -45,11 +50,11 @@ func run(out, cache string) error {
 			return err
 		}
 	}
-	debs, err := download(cache, packages())
+	debs, err := download(cache, packages(also))
 	if err != nil {
 		return err
 	}
-	archives, err := images(debs)
+	archives, err := images(debs, also)
 	if err != nil {
 		return err
 	}
@@ -85,12 +90,15 @@ func recipe() (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-func fresh(out, stamp string) bool {
+func fresh(out, stamp, also string) bool {
 	old, err := os.ReadFile(filepath.Join(out, ".stamp"))
 	if err != nil || string(old) != stamp {
 		return false
 	}
-	for _, name := range []string{"busybox", "debian", "nginx"} {
+	for _, name := range []string{"busybox", "debian", "nginx", also} {
+		if name == "" {
+			continue
+		}
 		if _, err := os.Stat(filepath.Join(out, name+".tar")); err != nil {
 			return false
 		}

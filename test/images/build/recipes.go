@@ -33,17 +33,29 @@ var (
 	}
 	nginxPackages   = []string{"nginx", "nginx-common"}
 	busyboxPackages = []string{"busybox-static"}
+	networkPackages = []string{
+		"bind9-dnsutils", "bind9-host", "iperf", "socat",
+		"bind9-libs", "libedit2", "libfstrm0", "libicu72", "libjemalloc2", "libjson-c5", "liblmdb0", "libmaxminddb0", "libprotobuf-c1", "libstdc++6",
+		"libuv1", "libwrap0", "libxml2", "libnsl2",
+	}
 )
 
-func packages() []string {
-	return slices.Concat(basePackages, debianPackages, nginxPackages, busyboxPackages)
+func packages(also string) []string {
+	all := slices.Concat(basePackages, debianPackages, nginxPackages, busyboxPackages)
+	if also == network {
+		all = append(all, networkPackages...)
+	}
+	return all
 }
+
+// network is the archive that is made only when it is asked for: debian with programs that look at networks.
+const network = "network"
 
 // standIns are tags of nginx that are not the version they say.
 var standIns = []string{"1.8", "1.9"}
 
 // images makes the content of each archive.
-func images(debs map[string]string) (map[string][]image, error) {
+func images(debs map[string]string, also string) (map[string][]image, error) {
 	base, err := debianBase(debs)
 	if err != nil {
 		return nil, err
@@ -83,6 +95,17 @@ func images(debs map[string]string) (map[string][]image, error) {
 		"debian": {{
 			name: "debian", tag: "latest", config: ocispec.ImageConfig{Env: env, Cmd: []string{"bash"}}, layers: []*blob{baseLayer, debianLayer},
 		}},
+	}
+	if also == network {
+		t, err := extra(debs, networkPackages)
+		if err != nil {
+			return nil, err
+		}
+		layer, err := pack(t.less(debian).less(base))
+		if err != nil {
+			return nil, err
+		}
+		out[network] = []image{{name: network, tag: "latest", config: out["debian"][0].config, layers: []*blob{baseLayer, debianLayer, layer}}}
 	}
 	web := ocispec.ImageConfig{
 		Env: env, Entrypoint: []string{"/docker-entrypoint.sh"}, Cmd: []string{"nginx", "-g", "daemon off;"},

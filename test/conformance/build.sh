@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Builds upstream's e2e suite, its ginkgo, and what goes into the images that the suite asks for, into build/conformance. The first time takes
+# long (docs/conformance.md says how long).
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+export CGO_ENABLED=0 GOFLAGS="-trimpath -buildvcs=false"
+out=$PWD/build/conformance
+mkdir -p "$out"
+# -vet=off: vetting all that the suite imports takes half an hour.
+(cd test/conformance/tools &&
+  nice go test -c -vet=off -o "$out/e2e.test" k8s.io/kubernetes/test/e2e &&
+  nice go build -ldflags '-s -w' -o "$out/" github.com/onsi/ginkgo/v2/ginkgo k8s.io/kubernetes/test/images/agnhost k8s.io/kubernetes/test/images/nonewprivs)
+go build -ldflags '-s -w' -o "$out/pause" ./test/conformance/pause
+go build -o "$out/run" ./test/conformance
+test/tools/kubectl.sh
+go run ./test/images/build -out "$out/images" -also network
