@@ -39,7 +39,7 @@ func (w *worker) containerTrouble(name, reason, message string, at time.Time) {
 
 func (w *worker) pull(name string) func(context.Context) func() {
 	spec, _ := podstate.Find(w.pod, name)
-	pod, a, ref := w.pod, w.a, w.containerRef(name)
+	pod, a, ref, podRef := w.pod, w.a, w.containerRef(name), w.ref("")
 	attempt := w.facts.NextAttempt - 1
 	return func(ctx context.Context) func() {
 		var secrets []*corev1.Secret
@@ -53,7 +53,14 @@ func (w *worker) pull(name string) func(context.Context) func() {
 			secrets = append(secrets, secret)
 		}
 		config, _ := a.sandboxConfig(pod, attempt)
-		res, err := a.puller.Ensure(ctx, pull.Request{Pod: pod, Ref: ref, Image: spec.Image, Policy: policyOf(spec.Container), Secrets: secrets, Sandbox: config})
+		request := pull.Request{Pod: pod, Ref: ref, Image: spec.Image, Policy: policyOf(spec.Container.ImagePullPolicy), Secrets: secrets, Sandbox: config}
+		res, err := a.puller.Ensure(ctx, request)
+		var volumes map[string]string
+		podLevel := err == nil
+		if podLevel { // what is said of volumes is said of the Pod
+			request.Ref = podRef
+			volumes, err = a.pullVolumes(ctx, spec.Container, request)
+		}
 		return func() {
 			if len(missing) > 0 {
 				w.event(corev1.EventTypeWarning, "FailedToRetrieveImagePullSecret",
@@ -67,8 +74,11 @@ func (w *worker) pull(name string) func(context.Context) func() {
 				if res.Pulled {
 					w.a.node.Poke()
 				}
-				w.images[name] = res
+				w.images[name], w.volumeImages[name] = res, volumes
 			case errors.As(err, &failed):
+				if podLevel {
+					w.containerEvent(name, corev1.EventTypeWarning, "Failed", "Error: "+failed.Message)
+				}
 				w.containerTrouble(name, failed.Reason, failed.Message, failed.RetryAt)
 			}
 		}
@@ -76,11 +86,11 @@ func (w *worker) pull(name string) func(context.Context) func() {
 }
 
 // policyOf is the pull policy; defaulting has set it, but for Pods that did not come through our API server.
-func policyOf(c *corev1.Container) corev1.PullPolicy {
-	if c.ImagePullPolicy == "" {
+func policyOf(p corev1.PullPolicy) corev1.PullPolicy {
+	if p == "" {
 		return corev1.PullIfNotPresent
 	}
-	return c.ImagePullPolicy
+	return p
 }
 
 func (w *worker) create(name string) func(context.Context) func() {
@@ -88,7 +98,7 @@ func (w *worker) create(name string) func(context.Context) func() {
 	c := w.facts.Containers[name]
 	sb := *w.facts.Sandbox
 	pod, a, image := w.pod, w.a, w.images[name]
-	in := criconf.ContainerInput{Pod: pod, Spec: spec, Attempt: c.Attempt, ImageRef: c.ImageRef, ImageUser: criconf.ImageUser{UID: image.UID, Name: image.Username},
+	in := criconf.ContainerInput{Pod: pod, Spec: spec, VolumeImages: w.volumeImages[name], Attempt: c.Attempt, ImageRef: c.ImageRef, ImageUser: criconf.ImageUser{UID: image.UID, Name: image.Username},
 		SeccompDir: a.cfg.SeccompDir,
 		Node:       criconf.Node{Memory: a.machine.Memory, Unified: a.machine.Unified}}
 	if spec.Target != "" {
@@ -192,6 +202,10 @@ func (a *Agent) mounts(ctx context.Context, in criconf.ContainerInput) ([]*runti
 			if unknown != "" {
 				return nil, fmt.Errorf("failed to expand subPath for volumeMount %q of container %q: missing value for %q", m.Name, in.Spec.Name, unknown)
 			}
+		}
+		if ref, ok := in.VolumeImages[m.Name]; ok {
+			list = append(list, criconf.ImageMount(m, ref, imageReference(in.Pod, m.Name)))
+			continue
 		}
 		path, err := a.volumes.Resolve(ctx, in.Pod, in.Spec.Name, m)
 		if err != nil {

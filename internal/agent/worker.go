@@ -33,6 +33,8 @@ type worker struct {
 	facts  *podstate.Facts
 	saved  []byte
 	images map[string]pull.Result
+	// volumeImages are, by container, the IDs of the images that it mounts as volumes, by volume.
+	volumeImages map[string]map[string]string
 	// cancels break off what is under way: by container, "" for the Pod.
 	cancels map[string]context.CancelFunc
 	tries   map[string]int
@@ -75,7 +77,7 @@ type inbox struct {
 func newWorker(a *Agent, pod *corev1.Pod, f *podstate.Facts) *worker {
 	now := a.cfg.Clock.Now()
 	w := &worker{a: a, namespace: pod.Namespace, name: pod.Name, ended: make(chan struct{}),
-		log: a.cfg.Log.With("pod", pod.Namespace+"/"+pod.Name, "uid", pod.UID), pod: pod, facts: f, images: map[string]pull.Result{},
+		log: a.cfg.Log.With("pod", pod.Namespace+"/"+pod.Name, "uid", pod.UID), pod: pod, facts: f, images: map[string]pull.Result{}, volumeImages: map[string]map[string]string{},
 		cancels: map[string]context.CancelFunc{}, tries: map[string]int{}, probes: map[probeKey]context.CancelFunc{}, backingOff: map[string]int32{},
 		inbox: inbox{wake: make(chan struct{}, 1)}}
 	if f == nil {

@@ -20,6 +20,8 @@ type ContainerInput struct {
 	ImageUser ImageUser
 	Env       []Var
 	Mounts    []*runtimeapi.Mount
+	// VolumeImages are the IDs of the images that the container mounts, by volume.
+	VolumeImages map[string]string
 	// TargetID is the running container whose process namespace an ephemeral one joins; empty for none.
 	TargetID string
 	// Users are the IDs of the Pod's own user namespace; nil if it has the machine's.
@@ -113,6 +115,13 @@ func Mount(m corev1.VolumeMount, hostPath string, readOnly bool) *runtimeapi.Mou
 			out.RecursiveReadOnly = out.Propagation == runtimeapi.MountPropagation_PROPAGATION_PRIVATE
 		}
 	}
+	return out
+}
+
+// ImageMount is the runtime's view of a volumeMount whose volume is the image with the ID ref, which the Pod calls name.
+func ImageMount(m corev1.VolumeMount, ref, name string) *runtimeapi.Mount {
+	out := Mount(m, "", true)
+	out.Image, out.ImageSubPath = &runtimeapi.ImageSpec{Image: ref, UserSpecifiedImage: name}, m.SubPath
 	return out
 }
 

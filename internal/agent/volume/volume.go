@@ -142,6 +142,8 @@ func pluginOf(vol *corev1.Volume) (plugin, bool) {
 		return plugin{name: "downward-api", projects: true, memory: true}, true
 	case vol.Projected != nil:
 		return plugin{name: "projected", projects: true, memory: true}, true
+	case vol.Image != nil:
+		return plugin{name: "image"}, true
 	}
 	return plugin{}, false
 }
@@ -153,6 +155,9 @@ func (v *Volumes) setup(ctx context.Context, pod *corev1.Pod, state *podVolumes,
 	}
 	if vol.HostPath != nil {
 		return Mounted{Path: vol.HostPath.Path}, setupHostPath(vol.HostPath)
+	}
+	if vol.Image != nil {
+		return Mounted{ReadOnly: true}, nil // the runtime mounts it
 	}
 	dir, err := v.volumeDir(pod.UID, p.name, vol.Name)
 	if err != nil {

@@ -68,7 +68,7 @@ func validateContainer(at *field.Path, c *corev1.Container, volumes map[string]b
 	errs = append(errs, validateEnv(at.Child("env"), c.Env)...)
 	errs = append(errs, validateEnvFrom(at.Child("envFrom"), c.EnvFrom)...)
 	errs = append(errs, validateMounts(at.Child("volumeMounts"), c, volumes)...)
-	errs = append(errs, rule.OneOf(at.Child("imagePullPolicy"), c.ImagePullPolicy, corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)...)
+	errs = append(errs, pullPolicy(at.Child("imagePullPolicy"), c.ImagePullPolicy)...)
 	errs = append(errs, rule.Resources(at.Child("resources"), &c.Resources)...)
 	return append(errs, validateSecurity(at.Child("securityContext"), c.SecurityContext)...)
 }

@@ -80,6 +80,12 @@ func defaultVolume(v *corev1.VolumeSource) {
 		fillMode(&v.DownwardAPI.DefaultMode, corev1.DownwardAPIVolumeSourceDefaultMode)
 		defaultFieldRefs(v.DownwardAPI.Items)
 	}
+	if v.Image != nil && v.Image.PullPolicy == "" {
+		v.Image.PullPolicy = PullPolicy(v.Image.Reference)
+	}
+	if v.Ephemeral != nil && v.Ephemeral.VolumeClaimTemplate != nil && v.Ephemeral.VolumeClaimTemplate.Spec.VolumeMode == nil {
+		v.Ephemeral.VolumeClaimTemplate.Spec.VolumeMode = ptr.To(corev1.PersistentVolumeFilesystem)
+	}
 	if v.Projected == nil {
 		return
 	}

@@ -140,7 +140,6 @@ func otherVolumes(v *corev1.VolumeSource) []string {
 		{"storageos", v.StorageOS != nil},
 		{"csi", v.CSI != nil},
 		{"ephemeral", v.Ephemeral != nil},
-		{"image", v.Image != nil},
 	} {
 		if s.set {
 			names = append(names, s.name)

@@ -69,6 +69,9 @@ func validateVolumeSource(at *field.Path, v *corev1.VolumeSource) field.ErrorLis
 			user(at.Child("defaultUser"), c.DefaultUser), keys(at.Child("items"), c.Items))
 	})
 	source("projected", v.Projected != nil, func(at *field.Path) field.ErrorList { return validateProjected(at, v.Projected) })
+	source("image", v.Image != nil, func(at *field.Path) field.ErrorList {
+		return append(required(at.Child("reference"), v.Image.Reference), pullPolicy(at.Child("pullPolicy"), v.Image.PullPolicy)...)
+	})
 	for _, name := range otherVolumes(v) {
 		source(name, true, func(*field.Path) field.ErrorList { return nil })
 	}
@@ -99,6 +102,10 @@ func validateHostPath(at *field.Path, h *corev1.HostPathVolumeSource) field.Erro
 			corev1.HostPathDirectory, corev1.HostPathDirectoryOrCreate, corev1.HostPathFile, corev1.HostPathFileOrCreate, corev1.HostPathSocket)...)
 	}
 	return errs
+}
+
+func pullPolicy(at *field.Path, p corev1.PullPolicy) field.ErrorList {
+	return rule.OneOf(at, p, corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)
 }
 
 func required(at *field.Path, value string) field.ErrorList {
