@@ -23,6 +23,7 @@ import (
 	"carob.dev/carob/internal/agent/idrange"
 	"carob.dev/carob/internal/agent/imagegc"
 	"carob.dev/carob/internal/agent/logs"
+	"carob.dev/carob/internal/agent/measure"
 	"carob.dev/carob/internal/agent/node"
 	"carob.dev/carob/internal/agent/podstate"
 	"carob.dev/carob/internal/agent/probe"
@@ -42,6 +43,8 @@ type Agent struct {
 	images   *imagegc.Collector
 	machine  node.Machine
 	handler  http.Handler
+	meter    *measure.Meter
+	probed   probe.Results
 	node     *node.Node
 	pods     cache.SharedIndexInformer
 	services corelisters.ServiceLister
@@ -87,8 +90,10 @@ func New(cfg Config) (*Agent, error) {
 	}
 	a.services = factory.Core().V1().Services().Lister()
 	a.nodes = factory.Core().V1().Nodes().Lister()
-	a.handler = server.New(server.Config{Pods: a, Runtime: cfg.Runtime, Streaming: cfg.Streaming, LogsDir: cfg.logsDir(), NodeName: cfg.NodeName,
-		CgroupRoot: cfg.CgroupRoot, Root: cfg.Root, Machine: machine, Images: cfg.Images, Log: cfg.Log, Clock: cfg.Clock})
+	a.meter = measure.New(measure.Config{Runtime: cfg.Runtime, Images: cfg.Images, NodeName: cfg.NodeName, CgroupRoot: cfg.CgroupRoot, Root: cfg.Root,
+		LogsDir: cfg.logsDir(), PodDir: cfg.podDir, Log: cfg.Log, Clock: cfg.Clock})
+	a.handler = server.New(server.Config{Pods: a, Runtime: cfg.Runtime, Streaming: cfg.Streaming, LogsDir: cfg.logsDir(), Meter: a.meter, Probes: &a.probed,
+		Settings: cfg.settings(), CPUs: machine.CPUs, Memory: machine.Memory, Version: version.KubernetesVersion, Log: cfg.Log, Clock: cfg.Clock})
 	return a, nil
 }
 
@@ -332,4 +337,5 @@ func (a *Agent) forget(uid types.UID) {
 	a.mu.Unlock()
 	a.sources.Unfollow(uid)
 	a.puller.Forget(string(uid))
+	a.probed.Forget(uid)
 }

@@ -46,10 +46,14 @@ func (w *worker) syncProbes(ctx context.Context) {
 		}
 		ctx, cancel := context.WithCancel(ctx)
 		w.probes[key] = cancel
+		uid := w.pod.UID
 		watch := probe.Watch{Kind: key.kind, Probe: p, Target: w.target(key.container), Started: w.facts.Containers[key.container].StartedAt,
 			Report: func(ok bool) { w.post(func() { w.probed(key, ok) }) },
 			Event: func(reason, message string) {
 				w.post(func() { w.containerEvent(key.container, corev1.EventTypeWarning, reason, message) })
+			},
+			Tried: func(o probe.Outcome) {
+				w.a.probed.Add(probe.Counted{Namespace: w.namespace, Pod: w.name, Container: key.container, UID: uid, Kind: key.kind}, o)
 			},
 			Clock: w.a.cfg.Clock}
 		if r := w.facts.Containers[key.container].Readiness; key.kind == probe.Readiness && r != podstate.Unknown {

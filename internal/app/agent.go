@@ -20,6 +20,7 @@ import (
 	"carob.dev/carob/internal/agent/imagegc"
 	"carob.dev/carob/internal/agent/logs"
 	"carob.dev/carob/internal/agent/processes"
+	"carob.dev/carob/internal/agent/server"
 	"carob.dev/carob/internal/apiserver/inproc"
 	"carob.dev/carob/internal/sys"
 )
@@ -27,7 +28,7 @@ import (
 // apiIdentity is who the API server is to agents.
 var apiIdentity = &user.DefaultInfo{Name: "system:kube-apiserver", Groups: []string{"system:masters"}}
 
-// startAgent runs the node. Its server takes connections from this process alone.
+// startAgent runs the node. The API server reaches the node's server within the process.
 func (c *Carob) startAgent(context.Context) error {
 	client, err := kubernetes.NewForConfig(c.api.ClientConfig("system:node:"+c.cfg.NodeName, "system:nodes"))
 	if err != nil {
@@ -41,12 +42,16 @@ func (c *Carob) startAgent(context.Context) error {
 		ImageGC: imagegc.Policy{HighPercent: c.cfg.Images.HighPercent, LowPercent: c.cfg.Images.LowPercent, MinAge: c.cfg.Images.MinAge,
 			MaxAge: c.cfg.Images.MaxAge},
 		ContainerLogs: logs.Limits{MaxSize: c.cfg.ContainerLogs.MaxSize, MaxFiles: c.cfg.ContainerLogs.MaxFiles},
+		Port:          c.cfg.Node.Bind.Port(),
 		CgroupRoot:    c.cfg.CgroupRoot(), Recorder: c.recorder("kubelet"), Log: c.opt.Log.With("part", "agent"),
 	})
 	if err != nil {
 		return err
 	}
 	c.agentFrom = c.stages.count()
+	if err := c.serveAgent(client); err != nil {
+		return err
+	}
 	c.stages.run("node agent", c.agent.Run)
 	mux := http.NewServeMux()
 	mux.Handle("/", c.agent.Handler())
@@ -54,6 +59,21 @@ func (c *Carob) startAgent(context.Context) error {
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ConnContext: inproc.ConnContext}
 	go srv.Serve(c.agentListener)
 	c.stages.onEnd("agent's server", srv.Close)
+	return nil
+}
+
+// serveAgent serves the agent's handler to others over TLS, if that is wanted: it asks the API server who they are and what they may do.
+func (c *Carob) serveAgent(client kubernetes.Interface) error {
+	if c.cfg.Node.Bind.Port() == 0 {
+		return nil
+	}
+	log := c.opt.Log.With("part", "agent")
+	guard := server.NewGuard(c.cfg.NodeName, client, c.pki.CACertPool, log)
+	l, err := server.Listen(c.cfg.Node.Bind, c.pki.AgentServingCert().GetCertificate, guard.Wrap(c.agent.Handler()), log)
+	if err != nil {
+		return err
+	}
+	c.stages.run("node's server", l.Run)
 	return nil
 }
 

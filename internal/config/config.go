@@ -23,8 +23,8 @@ type Config struct {
 	NodeName string
 	// APIBind is the address that the API server listens on. Port 0 is refused.
 	APIBind netip.AddrPort
-	// AgentPort is the port of the node agent's own server (logs, exec, stats), as 10250 is kubelet's.
-	AgentPort uint16
+	// Node says how the node's agent works.
+	Node Node
 	// PodCIDR is the cluster's range of Pod addresses; the node's own range is cut from it.
 	PodCIDR netip.Prefix
 	// NodeCIDRMaskSize is the prefix length of one node's share of PodCIDR.
@@ -65,7 +65,7 @@ func Default(root string) Config {
 	return Config{
 		Root:              root,
 		APIBind:           netip.MustParseAddrPort("0.0.0.0:6443"),
-		AgentPort:         10250,
+		Node:              defaultNode(),
 		PodCIDR:           netip.MustParsePrefix("10.42.0.0/16"),
 		NodeCIDRMaskSize:  24,
 		ServiceCIDR:       netip.MustParsePrefix("10.43.0.0/16"),

@@ -26,7 +26,7 @@ type setting struct {
 }
 
 func settings() []setting {
-	return append(append(imageSettings(), logSettings()...), []setting{
+	return slices.Concat(imageSettings(), logSettings(), nodeSettings(), []setting{
 		{"node-name", "name of this node: a DNS subdomain (default: the machine's host name)",
 			func(c *Config) string { return c.NodeName },
 			func(c *Config, v string) error { c.NodeName = v; return nil }},
@@ -86,7 +86,7 @@ func settings() []setting {
 		{"cdi-spec-dirs", "folders of CDI specifications of devices, separated by commas; the later ones win",
 			func(c *Config) string { return strings.Join(c.CDISpecDirs, ",") },
 			func(c *Config, v string) error { c.CDISpecDirs = list(v); return nil }},
-	}...)
+	})
 }
 
 // Source collects what a command line says; Load puts it together with the file and the environment.

@@ -31,7 +31,9 @@ type Watch struct {
 	// Report is called when the probe's verdict changes, Event for what users should read of.
 	Report func(ok bool)
 	Event  func(reason, message string)
-	Clock  clock.Clock
+	// Tried is told of every attempt; it may be nil.
+	Tried func(Outcome)
+	Clock clock.Clock
 }
 
 // Run probes until ctx ends; a startup probe until it has passed, and a startup or liveness probe until it has failed.
@@ -81,6 +83,9 @@ func (h *Handlers) Run(ctx context.Context, w Watch) {
 }
 
 func (w Watch) tell(o Outcome) {
+	if w.Tried != nil {
+		w.Tried(o)
+	}
 	switch {
 	case o.Err != nil:
 		w.Event("Unhealthy", fmt.Sprintf("%s probe errored and resulted in unknown state: %v", w.Kind, o.Err))

@@ -7,6 +7,9 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -14,12 +17,16 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	cri "k8s.io/cri-api/pkg/apis"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/cri-streaming/pkg/streaming"
 	"k8s.io/cri-streaming/pkg/streaming/portforward"
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 	"k8s.io/utils/clock"
 
-	"carob.dev/carob/internal/agent/node"
+	"carob.dev/carob/internal/agent/measure"
+	"carob.dev/carob/internal/agent/podstate"
+	"carob.dev/carob/internal/agent/probe"
 )
 
 const (
@@ -56,29 +63,40 @@ type Config struct {
 	Runtime cri.RuntimeService
 	Images  cri.ImageManagerService
 	// Streaming may be nil: exec, attach and port-forward are refused then.
-	Streaming  streaming.Runtime
-	LogsDir    string
-	NodeName   string
-	CgroupRoot string
-	Root       string
-	Machine    node.Machine
-	Log        *slog.Logger
-	Clock      clock.Clock
+	Streaming streaming.Runtime
+	LogsDir   string
+	// HostLogs is the folder that /logs/ shows; /var/log when empty.
+	HostLogs string
+	Meter    *measure.Meter
+	// Probes are the results that /metrics/probes tells.
+	Probes *probe.Results
+	// Settings are what /configz tells.
+	Settings kubeletconfig.KubeletConfiguration
+	// CPUs and Memory, in bytes, are the machine's.
+	CPUs   int
+	Memory int64
+	// Version is the Kubernetes version, as in v1.37.2.
+	Version string
+	Log     *slog.Logger
+	Clock   clock.Clock
 }
 
-type server struct {
-	Config
-	usage usage
-}
+type server struct{ Config }
 
 // New returns the handler.
 func New(cfg Config) http.Handler {
+	if cfg.HostLogs == "" {
+		cfg.HostLogs = "/var/log"
+	}
 	s := &server{Config: cfg}
-	s.usage.last = map[string]sample{}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
+	for _, path := range []string{"", "/ping", "/syncloop"} {
+		mux.HandleFunc("GET /healthz"+path, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
+	}
+	mux.HandleFunc("GET /configz", s.configz)
 	mux.HandleFunc("GET /pods", s.pods)
-	mux.HandleFunc("GET /runningpods/", s.pods)
+	mux.HandleFunc("GET /pods/{$}", s.pods)
+	mux.HandleFunc("GET /runningpods/", s.runningPods)
 	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", s.logs)
 	for _, path := range []string{"{namespace}/{pod}/{container}", "{namespace}/{pod}/{uid}/{container}"} {
 		mux.HandleFunc("/exec/"+path, s.exec)
@@ -87,9 +105,13 @@ func New(cfg Config) http.Handler {
 	}
 	mux.HandleFunc("/portForward/{namespace}/{pod}", s.portForward)
 	mux.HandleFunc("/portForward/{namespace}/{pod}/{uid}", s.portForward)
+	mux.HandleFunc("POST /checkpoint/{namespace}/{pod}/{container}", s.checkpoint)
+	mux.Handle("GET /logs/", http.StripPrefix("/logs/", http.FileServer(http.Dir(cfg.HostLogs))))
 	mux.HandleFunc("GET /stats/summary", s.summary)
-	mux.HandleFunc("GET /metrics", s.metrics)
-	mux.HandleFunc("GET /metrics/resource", s.metrics)
+	mux.HandleFunc("GET /metrics", s.ownMetrics)
+	mux.HandleFunc("GET /metrics/resource", s.resourceMetrics)
+	mux.HandleFunc("GET /metrics/probes", s.probeMetrics)
+	mux.HandleFunc("GET /metrics/cadvisor", s.runtimeMetrics)
 	return mux
 }
 
@@ -110,6 +132,32 @@ func (s *server) pods(w http.ResponseWriter, _ *http.Request) {
 		list.Items = append(list.Items, *pod)
 	}
 	answer(w, list)
+}
+
+// runningPods tells those that have running containers, and of them no more than that.
+func (s *server) runningPods(w http.ResponseWriter, _ *http.Request) {
+	list := corev1.PodList{}
+	list.Kind, list.APIVersion = "PodList", "v1"
+	for _, v := range s.Pods.Views() {
+		pod := corev1.Pod{}
+		pod.Name, pod.Namespace, pod.UID = v.Pod.Name, v.Pod.Namespace, v.Pod.UID
+		for _, spec := range podstate.Containers(v.Pod) {
+			if v.Logs[spec.Name].RunningID != "" {
+				pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: spec.Name, Image: spec.Image})
+			}
+		}
+		if len(pod.Spec.Containers) > 0 {
+			list.Items = append(list.Items, pod)
+		}
+	}
+	answer(w, list)
+}
+
+// configz tells the node's settings, in kubelet's form.
+func (s *server) configz(w http.ResponseWriter, _ *http.Request) {
+	settings := s.Settings
+	settings.APIVersion, settings.Kind = kubeletconfig.SchemeGroupVersion.String(), "KubeletConfiguration"
+	answer(w, map[string]any{"kubeletconfig": settings})
 }
 
 func answer(w http.ResponseWriter, v any) {
@@ -195,6 +243,39 @@ func (s *server) run(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Write(append(out, errOut...))
+}
+
+// checkpoint has the runtime write down a running container's memory; a runtime that cannot is an error that says so.
+func (s *server) checkpoint(w http.ResponseWriter, r *http.Request) {
+	v, ok := s.view(w, r)
+	if !ok {
+		return
+	}
+	name := r.PathValue("container")
+	id := v.Logs[name].RunningID
+	if id == "" {
+		http.Error(w, fmt.Sprintf("container %v not found in pod %v/%v", name, v.Pod.Namespace, v.Pod.Name), http.StatusNotFound)
+		return
+	}
+	var timeout int64
+	if text := r.URL.Query().Get("timeout"); text != "" {
+		var err error
+		if timeout, err = strconv.ParseInt(text, 10, 64); err != nil {
+			http.Error(w, "cannot parse value of timeout parameter", http.StatusNotFound)
+			return
+		}
+	}
+	location := filepath.Join(s.LogsDir, "..", "..", "checkpoints",
+		fmt.Sprintf("checkpoint-%s_%s-%s-%s.tar", v.Pod.Name, v.Pod.Namespace, name, s.Clock.Now().Format(time.RFC3339)))
+	err := os.MkdirAll(filepath.Dir(location), 0o700)
+	if err == nil {
+		err = s.Runtime.CheckpointContainer(r.Context(), &runtimeapi.CheckpointContainerRequest{ContainerId: id, Location: location, Timeout: timeout})
+	}
+	if err != nil {
+		http.Error(w, fmt.Sprintf("checkpointing of %v/%v/%v failed (%v)", v.Pod.Namespace, v.Pod.Name, name, err), http.StatusInternalServerError)
+		return
+	}
+	answer(w, map[string][]string{"items": {location}})
 }
 
 // calls is streaming.Runtime in the shape that the servers of the protocols want.

@@ -32,9 +32,9 @@ type Facts struct {
 	Overlay, Veth, NFT error
 	// Sysctl is why kernel settings of the network cannot be written.
 	Sysctl error
-	// API is what listening on the API's port ended with.
-	API  error
-	Root Disk
+	// API and Agent are what listening on the ports of the API and of the node's server ended with.
+	API, Agent error
+	Root       Disk
 	// Addresses are those of all links that are not a Carob's own.
 	Addresses []netip.Prefix
 	// Firewall are problems that the network found.
@@ -179,15 +179,20 @@ func (l *list) kernel(f Facts) {
 }
 
 func (l *list) ports(c config.Config, f Facts) {
-	port := c.APIBind.Port()
-	switch {
-	case f.API == nil:
-	case errors.Is(f.API, syscall.EADDRNOTAVAIL):
-		l.add(health.Error, "NoSuchAddress", fmt.Sprintf("the API server cannot listen on %s", c.APIBind), "no link of this machine has that address",
-			"bind it to one that ip address shows, or to all: 0.0.0.0")
-	default:
-		l.add(health.Error, "PortInUse", fmt.Sprintf("the API server cannot listen on %s", c.APIBind), f.API.Error(),
-			fmt.Sprintf("end the program that listens there (ss -ltnp 'sport = :%d'), or choose another with --api-port", port))
+	for _, s := range []struct {
+		what, setting string
+		at            netip.AddrPort
+		err           error
+	}{{"the API server", "--api-port", c.APIBind, f.API}, {"the node's server", "--agent-port", c.Node.Bind, f.Agent}} {
+		switch {
+		case s.err == nil:
+		case errors.Is(s.err, syscall.EADDRNOTAVAIL):
+			l.add(health.Error, "NoSuchAddress", fmt.Sprintf("%s cannot listen on %s", s.what, s.at), "no link of this machine has that address",
+				"bind it to one that ip address shows, or to all: 0.0.0.0")
+		default:
+			l.add(health.Error, "PortInUse", fmt.Sprintf("%s cannot listen on %s", s.what, s.at), s.err.Error(),
+				fmt.Sprintf("end the program that listens there (ss -ltnp 'sport = :%d'), or choose another with %s", s.at.Port(), s.setting))
+		}
 	}
 }
 

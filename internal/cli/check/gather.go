@@ -63,6 +63,9 @@ func Gather(c config.Config, running bool) Facts {
 	f.Addresses = addresses(c)
 	if !running {
 		f.API = listens(c.APIBind.String())
+		if c.Node.Bind.Port() != 0 {
+			f.Agent = listens(c.Node.Bind.String())
+		}
 	}
 	return f
 }

@@ -1,0 +1,38 @@
+package config
+
+import (
+	"net/netip"
+	"strconv"
+)
+
+// Node says how the node's agent works. The names of its settings are kubelet's where it has such.
+type Node struct {
+	// Bind is the address of the agent's own server (logs, exec, statistics), as 10250 is kubelet's. With port 0 there is none.
+	Bind netip.AddrPort
+}
+
+func defaultNode() Node { return Node{Bind: netip.MustParseAddrPort("0.0.0.0:10250")} }
+
+func nodeSettings() []setting {
+	return []setting{
+		{"agent-port", "TCP port of the node's own server, which is kubelet's HTTPS API; 0 for none",
+			func(c *Config) string { return strconv.Itoa(int(c.Node.Bind.Port())) },
+			func(c *Config, v string) error {
+				if v == "0" {
+					c.Node.Bind = netip.AddrPortFrom(c.Node.Bind.Addr(), 0)
+					return nil
+				}
+				p, err := port(v)
+				c.Node.Bind = netip.AddrPortFrom(c.Node.Bind.Addr(), p)
+				return err
+			}},
+		{"agent-bind-address", "address that the node's own server listens on",
+			func(c *Config) string { return c.Node.Bind.Addr().String() },
+			func(c *Config, v string) error {
+				a, err := netip.ParseAddr(v)
+				c.Node.Bind = netip.AddrPortFrom(a, c.Node.Bind.Port())
+				return err
+			}},
+	}
+}
+
