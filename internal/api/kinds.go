@@ -20,5 +20,9 @@ func Kinds() []*Kind {
 		endpointSliceKind(),
 		eventsEventKind(),
 		runtimeClassKind(),
+		clusterRoleBindingKind(),
+		clusterRoleKind(),
+		roleBindingKind(),
+		roleKind(),
 	}
 }

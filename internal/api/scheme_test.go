@@ -139,6 +139,9 @@ func TestQueryOptions(t *testing.T) {
 
 func TestKindsHoldTogether(t *testing.T) {
 	for _, k := range Kinds() {
+		if k.Row == nil && k.Columns == nil {
+			continue // it has the table that any kind has
+		}
 		cells, err := k.Row(k.New())
 		if err != nil {
 			t.Errorf("%s: %v", k.Kind, err)

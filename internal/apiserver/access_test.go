@@ -30,8 +30,9 @@ func TestWhoMayDoWhat(t *testing.T) {
 		{"joe", nil, false},
 		{"joe", []string{"system:masters"}, true},
 		{"system:kube-scheduler", nil, true},
-		{"system:node:n1", []string{"system:nodes"}, true},
+		{"system:node:n1", []string{"system:nodes"}, false}, // only its own
 		{"system:node:n1", nil, false},
+		{"system:serviceaccount:kube-system:replicaset-controller", nil, false}, // only in this process
 	} {
 		_, err := f.as(t, tt.user, tt.groups...).CoreV1().Pods("default").List(ctx, metav1.ListOptions{})
 		if tt.ok != (err == nil) {

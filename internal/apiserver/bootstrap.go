@@ -15,9 +15,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes"
+
+	policy "carob.dev/carob/internal/apiserver/auth/bootstrap"
 )
 
-// bootstrap makes what every cluster has: its namespaces and the Service kubernetes, which leads to this server.
+// bootstrap makes what every cluster has: its namespaces, its roles and the Service kubernetes, which leads to this server.
 func (s *Server) bootstrap(ctx context.Context) error {
 	client, err := kubernetes.NewForConfig(s.generic.LoopbackClientConfig)
 	if err != nil {
@@ -32,6 +34,12 @@ func (s *Server) bootstrap(ctx context.Context) error {
 	wg.Wait()
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("API server: make the first namespaces: %w", err)
+	}
+	if err := policy.Default().Ensure(client); err != nil {
+		return fmt.Errorf("API server: make the first roles: %w", err)
+	}
+	if err := s.policy.Start(ctx); err != nil {
+		return fmt.Errorf("API server: %w", err)
 	}
 	if err := s.ensureService(ctx, client); err != nil {
 		return fmt.Errorf("API server: make the service kubernetes: %w", err)

@@ -1,16 +1,20 @@
 package apiserver
 
 import (
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/registry/rest"
 
 	"carob.dev/carob/internal/api"
 	"carob.dev/carob/internal/apiserver/auth"
+	"carob.dev/carob/internal/apiserver/auth/rbac"
 	"carob.dev/carob/internal/apiserver/registry"
 	"carob.dev/carob/internal/apiserver/registry/namespace"
 	"carob.dev/carob/internal/apiserver/registry/node"
 	"carob.dev/carob/internal/apiserver/registry/pod"
+	guard "carob.dev/carob/internal/apiserver/registry/rbac"
 	"carob.dev/carob/internal/apiserver/registry/review"
 	"carob.dev/carob/internal/apiserver/registry/service"
 	"carob.dev/carob/internal/apiserver/registry/serviceaccount"
@@ -27,7 +31,7 @@ func (r resources) add(gv schema.GroupVersion, name string, s rest.Storage) {
 }
 
 // newResources makes the kinds' own resources, then adds what cannot be said as data.
-func newResources(cfg *Config, kinds []*api.Kind, all stores, tokens *auth.Tokens) (resources, error) {
+func newResources(cfg *Config, kinds []*api.Kind, all stores, tokens *auth.Tokens, authz *auth.Authorizer, policy *rbac.Policy) (resources, error) {
 	// Hooks come first: subresources take over those of their kind.
 	services := all.core("services")
 	allocator, err := service.NewAllocator(cfg.ServiceCIDR, service.Lister(services))
@@ -42,7 +46,7 @@ func newResources(cfg *Config, kinds []*api.Kind, all stores, tokens *auth.Token
 		out.addKind(k, all)
 	}
 	core := schema.GroupVersion{Version: "v1"}
-	addPods(out, core, cfg, all)
+	addPods(out, core, cfg, all, authz)
 	out.add(core, "namespaces", namespaces)
 	out.add(core, "namespaces/finalize", namespace.NewFinalize(all.core("namespaces")))
 	out.add(core, "nodes/proxy", &node.Proxy{Store: all.core("nodes"), Transport: cfg.NodeTransport})
@@ -51,11 +55,16 @@ func newResources(cfg *Config, kinds []*api.Kind, all stores, tokens *auth.Token
 		Clock: cfg.Clock,
 	})
 
+	roles := schema.GroupVersion{Group: rbacv1.GroupName, Version: "v1"}
+	for _, r := range []string{"roles", "clusterroles", "rolebindings", "clusterrolebindings"} {
+		out.add(roles, r, &guard.Guard{Store: all[schema.GroupResource{Group: roles.Group, Resource: r}], Authorizer: authz, Policy: policy})
+	}
+
 	authorization := schema.GroupVersion{Group: "authorization.k8s.io", Version: "v1"}
-	out.add(authorization, "subjectaccessreviews", review.SubjectAccess(auth.Authorizer{}))
-	out.add(authorization, "localsubjectaccessreviews", review.LocalSubjectAccess(auth.Authorizer{}))
-	out.add(authorization, "selfsubjectaccessreviews", review.SelfSubjectAccess(auth.Authorizer{}))
-	out.add(authorization, "selfsubjectrulesreviews", review.SelfSubjectRules(auth.Authorizer{}))
+	out.add(authorization, "subjectaccessreviews", review.SubjectAccess(authz))
+	out.add(authorization, "localsubjectaccessreviews", review.LocalSubjectAccess(authz))
+	out.add(authorization, "selfsubjectaccessreviews", review.SelfSubjectAccess(authz))
+	out.add(authorization, "selfsubjectrulesreviews", review.SelfSubjectRules(authz))
 	authentication := schema.GroupVersion{Group: "authentication.k8s.io", Version: "v1"}
 	out.add(authentication, "tokenreviews", review.Token(tokens, authenticator.Audiences{auth.Issuer}))
 	out.add(authentication, "selfsubjectreviews", review.SelfSubject())
@@ -83,11 +92,11 @@ func (r resources) addKind(k *api.Kind, all stores) {
 	}
 }
 
-func addPods(out resources, core schema.GroupVersion, cfg *Config, all stores) {
+func addPods(out resources, core schema.GroupVersion, cfg *Config, all stores, authz authorizer.Authorizer) {
 	pods := all.core("pods")
 	agents := pod.Agents{Store: pods.Store, Transport: cfg.NodeTransport}
 	binding := &pod.Binding{Store: pods.Store}
-	exec, attach, forward := pod.NewStreams(agents, auth.Authorizer{})
+	exec, attach, forward := pod.NewStreams(agents, authz)
 	status := registry.NewSubresource(pods, pods.Kind.Status)
 	for name, s := range map[string]rest.Storage{
 		"bindings":         &pod.LegacyBinding{Binding: binding},

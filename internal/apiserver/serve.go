@@ -50,7 +50,9 @@ func (s *Server) Run(ctx context.Context) error {
 		})
 	}
 	prepared.RunPostStartHooks(ctx)
-	err := s.start(ctx)
+	work, endWork := context.WithCancel(ctx)
+	defer endWork()
+	err := s.start(work)
 	if err == nil {
 		s.readyOnce.Do(func() { close(s.ready) })
 		select {
@@ -61,8 +63,10 @@ func (s *Server) Run(ctx context.Context) error {
 	if ctx.Err() != nil {
 		err = nil // told to stop, whether it was ready or not
 	}
+	endWork()
 	s.stop(servers, endRequests)
 	wg.Wait()
+	s.policy.Wait()
 	return err
 }
 
@@ -86,7 +90,8 @@ func (s *Server) server(requests context.Context) *http.Server {
 	return srv
 }
 
-// start waits for the storage and makes what every cluster has.
+// start waits for the storage and makes what every cluster has. Until it has read the roles, only system:masters and the controllers of this
+// process are answered; everyone else waits. What it starts ends with ctx.
 func (s *Server) start(ctx context.Context) error {
 	for _, st := range s.stores {
 		for st.ReadinessCheck() != nil {

@@ -21,12 +21,14 @@ import (
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	genericfilters "k8s.io/apiserver/pkg/server/filters"
 	"k8s.io/apiserver/pkg/server/healthz"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
 	"carob.dev/carob/internal/api"
 	"carob.dev/carob/internal/api/openapi"
 	"carob.dev/carob/internal/apiserver/admission"
 	"carob.dev/carob/internal/apiserver/auth"
+	"carob.dev/carob/internal/apiserver/auth/rbac"
 	"carob.dev/carob/internal/apiserver/inproc"
 	"carob.dev/carob/internal/store"
 )
@@ -38,6 +40,7 @@ type Server struct {
 	generic *genericapiserver.GenericAPIServer
 	tcp     net.Listener
 	own     *inproc.Listener
+	policy  *rbac.Policy
 
 	ready     chan struct{}
 	readyOnce sync.Once
@@ -70,7 +73,15 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("API server: %w", err)
 	}
-	served, err := newResources(&cfg, kinds, s.stores, tokens)
+	own, err := kubernetes.NewForConfig(s.ClientConfig(user.APIServerUser, user.SystemPrivilegedGroup))
+	if err != nil {
+		return nil, fmt.Errorf("API server: %w", err)
+	}
+	if s.policy, err = rbac.New(own); err != nil {
+		return nil, fmt.Errorf("API server: %w", err)
+	}
+	authorizer := auth.NewAuthorizer(objects, s.policy)
+	served, err := newResources(&cfg, kinds, s.stores, tokens, authorizer, s.policy)
 	if err != nil {
 		return nil, fmt.Errorf("API server: %w", err)
 	}
@@ -82,8 +93,8 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	generic.LoopbackClientConfig = s.ClientConfig(user.APIServerUser, user.SystemPrivilegedGroup)
 	generic.Authentication.APIAudiences = authenticator.Audiences{auth.Issuer}
 	generic.Authentication.Authenticator = auth.NewAuthenticator(inproc.Authenticator(), cfg.PKI.CACertPool, tokens)
-	generic.Authorization.Authorizer = auth.Authorizer{}
-	generic.RuleResolver = auth.Authorizer{}
+	generic.Authorization.Authorizer = authorizer
+	generic.RuleResolver = authorizer
 	generic.AdmissionControl = admission.Chain(objects)
 	generic.BuildHandlerChainFunc = buildHandlerChain
 	generic.LongRunningFunc = genericfilters.BasicLongRunningRequestCheck(
@@ -137,7 +148,7 @@ func (s *Server) install(scheme *runtime.Scheme, codecs serializer.CodecFactory,
 func groupOrder(group string) int {
 	order := []string{
 		"", "apps", "events.k8s.io", "authentication.k8s.io", "authorization.k8s.io", "autoscaling", "policy", "coordination.k8s.io",
-		"node.k8s.io", "discovery.k8s.io",
+		"rbac.authorization.k8s.io", "node.k8s.io", "discovery.k8s.io",
 	}
 	if i := slices.Index(order, group); i >= 0 {
 		return i

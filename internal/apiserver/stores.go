@@ -4,13 +4,18 @@ import (
 	"context"
 	"fmt"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	nodev1 "k8s.io/api/node/v1"
+	resourcev1 "k8s.io/api/resource/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apiserver/pkg/registry/generic"
 	serverstorage "k8s.io/apiserver/pkg/server/storage"
+	"k8s.io/utils/ptr"
 
 	"carob.dev/carob/internal/api"
 	"carob.dev/carob/internal/apiserver/registry"
@@ -99,6 +104,52 @@ func (l lookup) RuntimeClass(ctx context.Context, name string) (*nodev1.RuntimeC
 // Pod implements auth.Objects.
 func (l lookup) Pod(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
 	return registry.GetCached[*corev1.Pod](ctx, l.stores.core("pods"), namespace, name)
+}
+
+// PodsOn implements node.Objects.
+func (l lookup) PodsOn(ctx context.Context, node, namespace string) ([]corev1.Pod, error) {
+	list, err := registry.ListCached[*corev1.PodList](ctx, l.stores.core("pods"), namespace, "spec.nodeName", node)
+	if err != nil {
+		return nil, err
+	}
+	return list.Items, nil
+}
+
+// PersistentVolume implements node.Objects.
+func (l lookup) PersistentVolume(ctx context.Context, name string) (*corev1.PersistentVolume, error) {
+	return find[*corev1.PersistentVolume](ctx, l.stores, corev1.Resource("persistentvolumes"), "", name)
+}
+
+// PersistentVolumeClaim implements node.Objects.
+func (l lookup) PersistentVolumeClaim(ctx context.Context, namespace, name string) (*corev1.PersistentVolumeClaim, error) {
+	return find[*corev1.PersistentVolumeClaim](ctx, l.stores, corev1.Resource("persistentvolumeclaims"), namespace, name)
+}
+
+// NodeOf implements node.Objects.
+func (l lookup) NodeOf(ctx context.Context, group, resource, namespace, name string) (string, error) {
+	obj, err := find[runtime.Object](ctx, l.stores, schema.GroupResource{Group: group, Resource: resource}, namespace, name)
+	if err != nil {
+		return "", err
+	}
+	switch o := obj.(type) {
+	case *storagev1.VolumeAttachment:
+		return o.Spec.NodeName, nil
+	case *resourcev1.ResourceSlice:
+		return ptr.Deref(o.Spec.NodeName, ""), nil
+	case *certificatesv1.PodCertificateRequest:
+		return string(o.Spec.NodeName), nil
+	}
+	return "", nil
+}
+
+// find reads an object of a kind that may not be served.
+func find[T runtime.Object](ctx context.Context, all stores, gr schema.GroupResource, namespace, name string) (T, error) {
+	s, ok := all[gr]
+	if !ok {
+		var none T
+		return none, apierrors.NewNotFound(gr, name)
+	}
+	return registry.GetCached[T](ctx, s, namespace, name)
 }
 
 // Secret implements auth.Objects.

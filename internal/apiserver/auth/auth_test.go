@@ -14,50 +14,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
-	"k8s.io/apiserver/pkg/authentication/user"
-	"k8s.io/apiserver/pkg/authorization/authorizer"
 	clocktesting "k8s.io/utils/clock/testing"
 )
-
-func TestRules(t *testing.T) {
-	authenticated := []string{user.AllAuthenticated}
-	jti := map[string][]string{user.CredentialIDKey: {"JTI=x"}}
-	pods := authorizer.AttributesRecord{Verb: "delete", Resource: "pods", ResourceRequest: true}
-	path := func(verb, p string) authorizer.AttributesRecord {
-		return authorizer.AttributesRecord{Verb: verb, Path: p}
-	}
-	review := authorizer.AttributesRecord{Verb: "create", APIGroup: "authorization.k8s.io", Resource: "selfsubjectaccessreviews", ResourceRequest: true}
-	for _, tt := range []struct {
-		name string
-		user user.DefaultInfo
-		attr authorizer.AttributesRecord
-		want bool
-	}{
-		{"master", user.DefaultInfo{Name: "x", Groups: []string{user.SystemPrivilegedGroup}}, pods, true},
-		{"master, path", user.DefaultInfo{Name: "x", Groups: []string{user.SystemPrivilegedGroup}}, path("get", "/metrics"), true},
-		{"node", user.DefaultInfo{Name: "system:node:a", Groups: []string{user.NodesGroup}}, pods, true},
-		{"node without the group", user.DefaultInfo{Name: "system:node:a", Groups: authenticated}, pods, false},
-		{"scheduler", user.DefaultInfo{Name: user.KubeScheduler}, pods, true},
-		{"controller", user.DefaultInfo{Name: "system:serviceaccount:kube-system:job-controller"}, pods, true},
-		{"collector", user.DefaultInfo{Name: "system:serviceaccount:kube-system:generic-garbage-collector"}, pods, true},
-		{"controller with a token", user.DefaultInfo{Name: "system:serviceaccount:kube-system:job-controller", Extra: jti}, pods, false},
-		{"controller elsewhere", user.DefaultInfo{Name: "system:serviceaccount:default:job-controller"}, pods, false},
-		{"other account", user.DefaultInfo{Name: "system:serviceaccount:kube-system:default"}, pods, false},
-		{"anybody", user.DefaultInfo{Name: "joe", Groups: authenticated}, pods, false},
-		{"anybody, review", user.DefaultInfo{Name: "joe", Groups: authenticated}, review, true},
-		{"anybody, discovery", user.DefaultInfo{Name: "joe", Groups: authenticated}, path("get", "/apis/apps/v1"), true},
-		{"anybody, write", user.DefaultInfo{Name: "joe", Groups: authenticated}, path("post", "/apis/apps/v1"), false},
-		{"anonymous, health", user.DefaultInfo{Name: user.Anonymous, Groups: []string{user.AllUnauthenticated}}, path("get", "/healthz"), true},
-		{"anonymous, check of health", user.DefaultInfo{Name: user.Anonymous, Groups: []string{user.AllUnauthenticated}}, path("get", "/healthz/etcd"), false},
-		{"anonymous, discovery", user.DefaultInfo{Name: user.Anonymous, Groups: []string{user.AllUnauthenticated}}, path("get", "/api"), false},
-	} {
-		tt.attr.User = &tt.user
-		got, _, err := Authorizer{}.Authorize(t.Context(), tt.attr)
-		if err != nil || (got == authorizer.DecisionAllow) != tt.want {
-			t.Errorf("%s: %v %v", tt.name, got, err)
-		}
-	}
-}
 
 // objects has one account and one Pod.
 type objects struct {

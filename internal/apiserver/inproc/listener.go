@@ -80,13 +80,22 @@ func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	return ctx
 }
 
+// From is the user that the connection of a request belongs to, if it came through a Listener.
+func From(ctx context.Context) (user.Info, bool) {
+	id, ok := ctx.Value(connKey{}).(*identity)
+	if !ok {
+		return nil, false
+	}
+	return id.info, true
+}
+
 // Authenticator knows the user of requests that came through a Listener, and of no others.
 func Authenticator() authenticator.Request {
 	return authenticator.RequestFunc(func(r *http.Request) (*authenticator.Response, bool, error) {
-		id, ok := r.Context().Value(connKey{}).(*identity)
+		u, ok := From(r.Context())
 		if !ok {
 			return nil, false, nil
 		}
-		return &authenticator.Response{User: id.info}, true, nil
+		return &authenticator.Response{User: u}, true, nil
 	})
 }

@@ -5,7 +5,9 @@ import (
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/endpoints/request"
 )
@@ -23,6 +25,24 @@ func GetCached[T runtime.Object](ctx context.Context, s *Store, namespace, name 
 		return get[T](ctx, s, namespace, name, "")
 	}
 	return obj, err
+}
+
+// ListCached adds to list the objects of a namespace, or of all if that is empty, that have the value in the indexed field of the kind. They
+// come out of the watch cache, and must not be changed.
+func ListCached[L runtime.Object](ctx context.Context, s *Store, namespace, field, value string) (L, error) {
+	var none L
+	ctx = request.WithNamespace(request.WithRequestInfo(ctx, &request.RequestInfo{
+		APIGroup: s.DefaultQualifiedResource.Group, Resource: s.DefaultQualifiedResource.Resource, Namespace: namespace,
+	}), namespace)
+	obj, err := s.List(ctx, &metainternalversion.ListOptions{FieldSelector: fields.OneTermEqualSelector(field, value), ResourceVersion: "0"})
+	if err != nil {
+		return none, err
+	}
+	l, ok := obj.(L)
+	if !ok {
+		return none, fmt.Errorf("%s are listed as %T, not %T", s.DefaultQualifiedResource, obj, none)
+	}
+	return l, nil
 }
 
 func get[T runtime.Object](ctx context.Context, s *Store, namespace, name, version string) (T, error) {
