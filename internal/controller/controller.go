@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/informers"
@@ -19,6 +20,7 @@ import (
 	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/clock"
 
+	"carob.dev/carob/internal/controller/clusterrole"
 	"carob.dev/carob/internal/controller/deployment"
 	"carob.dev/carob/internal/controller/endpointslice"
 	"carob.dev/carob/internal/controller/garbagecollector"
@@ -80,6 +82,7 @@ func All(cfg Config) ([]Runner, error) {
 		{endpointslice.Name, cfg.endpointSlice},
 		{podgc.Name, cfg.podGC},
 		{nodelifecycle.Name, cfg.nodeLifecycle},
+		{clusterrole.Name, cfg.clusterRole},
 	} {
 		client, err := cfg.ClientFor(c.name)
 		if err != nil {
@@ -150,6 +153,10 @@ func (cfg Config) nodeLifecycle(client kubernetes.Interface) (Runner, error) {
 	})
 }
 
+func (cfg Config) clusterRole(client kubernetes.Interface) (Runner, error) {
+	return clusterrole.New(clusterrole.Config{Client: client, Informers: cfg.Informers, Log: cfg.Log, Clock: cfg.Clock})
+}
+
 // shared are the informers that the other controllers keep running, which the garbage collector then need not watch again.
 func shared(f informers.SharedInformerFactory) map[schema.GroupVersionResource]cache.SharedIndexInformer {
 	gvr := func(group, version, resource string) schema.GroupVersionResource {
@@ -164,6 +171,7 @@ func shared(f informers.SharedInformerFactory) map[schema.GroupVersionResource]c
 		gvr("", "v1", "serviceaccounts"):                core.ServiceAccounts().Informer(),
 		gvr("apps", "v1", "deployments"):                apps.Deployments().Informer(),
 		gvr("apps", "v1", "replicasets"):                apps.ReplicaSets().Informer(),
+		gvr(rbacv1.GroupName, "v1", "clusterroles"):     f.Rbac().V1().ClusterRoles().Informer(),
 		gvr("coordination.k8s.io", "v1", "leases"):      f.Coordination().V1().Leases().Informer(),
 		gvr("discovery.k8s.io", "v1", "endpointslices"): f.Discovery().V1().EndpointSlices().Informer(),
 	}

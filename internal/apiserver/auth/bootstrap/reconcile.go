@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"sync"
 
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/util/retry"
 	"k8s.io/component-helpers/auth/rbac/reconciliation"
@@ -20,7 +22,8 @@ func (p Policy) Ensure(client kubernetes.Interface) error {
 	api := client.RbacV1()
 	var steps []func() error
 	for _, r := range p.ClusterRoles {
-		steps = append(steps, role(reconciliation.ClusterRoleRuleOwner{ClusterRole: r}, reconciliation.ClusterRoleModifier{Client: api.ClusterRoles()}))
+		steps = append(steps, role(reconciliation.ClusterRoleRuleOwner{ClusterRole: r},
+			filling{reconciliation.ClusterRoleModifier{Client: api.ClusterRoles()}, p.ClusterRoles}))
 	}
 	for _, b := range p.ClusterRoleBindings {
 		steps = append(steps, binding(reconciliation.ClusterRoleBindingAdapter{ClusterRoleBinding: b},
@@ -35,6 +38,38 @@ func (p Policy) Ensure(client kubernetes.Interface) error {
 			reconciliation.RoleBindingClientAdapter{Client: api, NamespaceClient: namespaces}))
 	}
 	return inParallel(steps)
+}
+
+// filling makes roles that gather others with the rules that they will hold, so that nobody finds them empty.
+type filling struct {
+	reconciliation.ClusterRoleModifier
+	all []*rbacv1.ClusterRole
+}
+
+// Create implements reconciliation.RuleOwnerModifier.
+func (f filling) Create(in reconciliation.RuleOwner) (reconciliation.RuleOwner, error) {
+	if in.GetAggregationRule() != nil {
+		in = in.DeepCopyRuleOwner()
+		in.SetRules(gather(in.GetAggregationRule(), in.GetName(), f.all))
+	}
+	return f.ClusterRoleModifier.Create(in)
+}
+
+// gather returns the rules of the roles that a rule selects, and of what those gather themselves.
+func gather(by *rbacv1.AggregationRule, self string, all []*rbacv1.ClusterRole) []rbacv1.PolicyRule {
+	var out []rbacv1.PolicyRule
+	for _, s := range by.ClusterRoleSelectors {
+		for _, r := range all {
+			if r.Name == self || !labels.SelectorFromSet(s.MatchLabels).Matches(labels.Set(r.Labels)) {
+				continue
+			}
+			out = append(out, r.Rules...)
+			if r.AggregationRule != nil {
+				out = append(out, gather(r.AggregationRule, r.Name, all)...)
+			}
+		}
+	}
+	return out
 }
 
 func role(r reconciliation.RuleOwner, client reconciliation.RuleOwnerModifier) func() error {
