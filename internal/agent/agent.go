@@ -59,8 +59,10 @@ type Agent struct {
 
 	nodes corelisters.NodeLister
 
-	mu      sync.Mutex // guards workers and resting
+	mu      sync.Mutex // guards workers, wishes and resting
 	workers map[types.UID]*worker
+	// wishes are changes of resources that wait for room.
+	wishes map[types.UID]wish
 	// resting says that all Pods are being put to rest, new ones too.
 	resting bool
 }
@@ -74,7 +76,7 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{cfg: cfg, machine: machine, workers: map[types.UID]*worker{},
+	a := &Agent{cfg: cfg, machine: machine, workers: map[types.UID]*worker{}, wishes: map[types.UID]wish{},
 		puller: pull.New(cfg.Images, cfg.Recorder, cfg.Clock), handlers: probe.New(cfg.Runtime, cfg.kubernetesMinor())}
 	a.node = node.New(node.Config{Name: cfg.NodeName, Client: cfg.Client, Images: cfg.Images, Runtime: cfg.Runtime, MaxPods: cfg.MaxPods,
 		PodCIDR: cfg.PodCIDR, IPs: cfg.NodeIPs, Port: cfg.Port, Machine: machine, Root: cfg.Root, KubernetesVersion: version.KubernetesVersion,
@@ -334,7 +336,9 @@ func (a *Agent) sourceChanged(uid types.UID) {
 func (a *Agent) forget(uid types.UID) {
 	a.mu.Lock()
 	delete(a.workers, uid)
+	delete(a.wishes, uid)
 	a.mu.Unlock()
+	a.roomMade()
 	a.sources.Unfollow(uid)
 	a.puller.Forget(string(uid))
 	a.probed.Forget(uid)

@@ -39,12 +39,18 @@ type Volumes interface {
 type Cgroups interface {
 	Create(path string, r sys.Resources) error
 	Remove(path string) error
+	// MemoryUsed is the memory in use, in bytes.
+	MemoryUsed(path string) (uint64, error)
 }
 
 type kernelCgroups struct{}
 
 func (kernelCgroups) Create(path string, r sys.Resources) error { return sys.CgroupCreate(path, r) }
 func (kernelCgroups) Remove(path string) error                  { return sys.CgroupRemove(path) }
+func (kernelCgroups) MemoryUsed(path string) (uint64, error) {
+	u, err := sys.CgroupStats(path)
+	return u.Memory, err
+}
 
 // Config is what an Agent needs. Fields without a note must be set.
 type Config struct {

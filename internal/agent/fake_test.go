@@ -314,3 +314,5 @@ type fakeCgroups struct{}
 
 func (fakeCgroups) Create(string, sys.Resources) error { return nil }
 func (fakeCgroups) Remove(string) error                { return nil }
+
+func (fakeCgroups) MemoryUsed(string) (uint64, error) { return 0, nil }

@@ -13,16 +13,7 @@ func (a *Agent) judge(w *worker) {
 	if err != nil {
 		return // not registered yet: what is there now was there before
 	}
-	var others []*corev1.Pod
-	for _, obj := range a.pods.GetStore().List() {
-		other := obj.(*corev1.Pod)
-		taken := a.workers[other.UID]
-		if taken == nil || taken.rejected || other.Status.Phase == corev1.PodFailed || other.Status.Phase == corev1.PodSucceeded {
-			continue
-		}
-		others = append(others, other)
-	}
-	r := admit.Check(node, others, w.pod)
+	r := admit.Check(node, a.taken(w.pod.UID), w.pod)
 	if r == nil {
 		r = a.cfg.Security.Check(w.pod)
 	}

@@ -33,6 +33,8 @@ func (w *worker) operation(a podstate.Action) func(context.Context) func() {
 		return w.runSandbox()
 	case podstate.StopSandbox:
 		return w.stopSandbox()
+	case podstate.Resize:
+		return w.resize()
 	case podstate.Release:
 		return w.release()
 	case podstate.Remove:
@@ -71,8 +73,13 @@ func (w *worker) trouble(reason string, err error) {
 
 func (w *worker) prepare() func(context.Context) func() {
 	pod, a := w.pod, w.a
+	have := w.facts.Applied
+	if have == nil {
+		first := podstate.PodAmounts(pod)
+		have = &first
+	}
 	return func(ctx context.Context) func() {
-		err := a.cfg.Cgroups.Create(criconf.CgroupParent(a.cfg.CgroupRoot, pod), podCgroup(pod))
+		err := a.cfg.Cgroups.Create(criconf.CgroupParent(a.cfg.CgroupRoot, pod), podCgroup(pod, *have))
 		if err == nil {
 			err = os.MkdirAll(a.cfg.podDir(pod.UID), 0o750)
 		}
@@ -85,7 +92,7 @@ func (w *worker) prepare() func(context.Context) func() {
 		}
 		return func() {
 			if err == nil {
-				w.facts.Prepared = true
+				w.facts.Prepared, w.facts.Applied = true, have
 				w.volumes.refreshAt = refresh
 				delete(w.tries, "prepare")
 				return
@@ -117,13 +124,16 @@ func volumeErrors(err error) []string {
 	return []string{err.Error()}
 }
 
-func podCgroup(pod *corev1.Pod) sys.Resources {
-	r := criconf.PodResources(pod)
-	out := sys.Resources{CPUShares: uint64(r.GetCpuShares()), Memory: r.GetMemoryLimitInBytes()}
-	if q := r.GetCpuQuota(); q != 0 {
-		out.CPUQuota, out.CPUPeriod = q, uint64(r.GetCpuPeriod())
+// podCgroup is what the Pod's cgroup is made with.
+func podCgroup(pod *corev1.Pod, have podstate.Amounts) sys.Resources {
+	r := cgroupLimits(criconf.Limits(have))
+	for _, h := range criconf.PodHugepages(pod) {
+		if r.HugePages == nil {
+			r.HugePages = map[string]uint64{}
+		}
+		r.HugePages[h.GetPageSize()] = h.GetLimit()
 	}
-	return out
+	return r
 }
 
 // sandboxConfig is that of the Pod's sandbox with the attempt.

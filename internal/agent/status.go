@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
@@ -14,6 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
+
+	"carob.dev/carob/internal/agent/podstate"
 )
 
 // statusWriter is what a worker remembers of the status it writes. One write is under way at most; what changes meanwhile goes into the
@@ -30,13 +31,11 @@ type statusWriter struct {
 	tries   int
 }
 
-var ownConditions = []corev1.PodConditionType{corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady, corev1.PodScheduled}
-
 func splitConditions(s *corev1.PodStatus) (own *corev1.PodStatus, foreign []corev1.PodCondition) {
 	own = s.DeepCopy()
 	own.Conditions = nil
 	for _, c := range s.Conditions {
-		if slices.Contains(ownConditions, c.Type) {
+		if podstate.Own(c.Type) {
 			own.Conditions = append(own.Conditions, c)
 		} else {
 			foreign = append(foreign, c)

@@ -29,10 +29,11 @@ type worker struct {
 	a   *Agent
 	log *slog.Logger
 
-	pod    *corev1.Pod
-	facts  *podstate.Facts
-	saved  []byte
-	images map[string]pull.Result
+	// pod is the Pod with the resources that it was granted, asked the Pod as the API has it.
+	pod, asked *corev1.Pod
+	facts      *podstate.Facts
+	saved      []byte
+	images     map[string]pull.Result
 	// volumeImages are, by container, the IDs of the images that it mounts as volumes, by volume.
 	volumeImages map[string]map[string]string
 	// cancels break off what is under way: by container, "" for the Pod.
@@ -53,6 +54,8 @@ type worker struct {
 	// namespace and name never change; ended is closed when run returns.
 	namespace, name string
 	ended           chan struct{}
+	// granted is pod, for others.
+	granted atomic.Pointer[corev1.Pod]
 	// view is what the server may see.
 	view atomic.Pointer[server.View]
 
@@ -77,13 +80,16 @@ type inbox struct {
 func newWorker(a *Agent, pod *corev1.Pod, f *podstate.Facts) *worker {
 	now := a.cfg.Clock.Now()
 	w := &worker{a: a, namespace: pod.Namespace, name: pod.Name, ended: make(chan struct{}),
-		log: a.cfg.Log.With("pod", pod.Namespace+"/"+pod.Name, "uid", pod.UID), pod: pod, facts: f, images: map[string]pull.Result{}, volumeImages: map[string]map[string]string{},
+		log: a.cfg.Log.With("pod", pod.Namespace+"/"+pod.Name, "uid", pod.UID), pod: pod, asked: pod, facts: f,
+		images: map[string]pull.Result{}, volumeImages: map[string]map[string]string{},
 		cancels: map[string]context.CancelFunc{}, tries: map[string]int{}, probes: map[probeKey]context.CancelFunc{}, backingOff: map[string]int32{},
 		inbox: inbox{wake: make(chan struct{}, 1)}}
 	if f == nil {
 		w.facts = podstate.New(pod, now)
 	}
 	w.facts.Complete(pod)
+	w.pod = w.facts.Granted.In(pod)
+	w.granted.Store(w.pod)
 	w.facts.HostIPs, w.facts.Runtime = a.cfg.hostIPs(), a.cfg.RuntimeName
 	w.status.init(pod)
 	return w
@@ -136,8 +142,12 @@ func (w *worker) run(ctx context.Context) {
 // step decides once and sets going what is to be done.
 func (w *worker) step(ctx context.Context) {
 	now := w.a.cfg.Clock.Now()
-	had := w.facts.End
+	had, resizing := w.facts.End, w.facts.Resizing
 	w.facts.Advance(w.pod, now)
+	if resizing != nil && w.facts.Resizing == nil && !podstate.Ending(w.pod, w.facts) {
+		w.event(corev1.EventTypeNormal, "ResizeCompleted", resizeMessage("Pod resize completed", w.pod, resizing.Generation, ""))
+		w.a.roomMade()
+	}
 	if had == nil && w.facts.End != nil {
 		w.event(corev1.EventTypeNormal, w.facts.End.Reason, w.facts.End.Message)
 	}
@@ -222,8 +232,10 @@ func (w *worker) save() error {
 
 // update takes the Pod's new object.
 func (w *worker) update(pod *corev1.Pod) {
-	old := w.pod
-	w.pod = pod
+	old := w.asked
+	w.asked = pod
+	w.facts.Complete(pod)
+	w.takeResources()
 	w.status.seen(pod)
 	if !reflect.DeepEqual(old.Labels, pod.Labels) || !reflect.DeepEqual(old.Annotations, pod.Annotations) {
 		w.volumes.again = true
@@ -231,7 +243,14 @@ func (w *worker) update(pod *corev1.Pod) {
 	if len(old.Spec.EphemeralContainers) != len(pod.Spec.EphemeralContainers) {
 		w.a.sources.Follow(pod)
 	}
-	w.facts.Complete(pod)
+	if ended(pod) && !ended(old) {
+		w.a.roomMade()
+	}
+}
+
+// ended says that the API has the Pod as one that runs no more.
+func ended(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded
 }
 
 // sourceChanged tries again what may have failed for want of a ConfigMap or Secret, and has volumes follow.
@@ -293,6 +312,10 @@ func (w *worker) adopt(known []*runtimeapi.PodSandboxStatusResponse, unrecorded 
 			f.Lost(name, w.a.cfg.Clock.Now())
 		}
 		c.Creating = c.Creating && c.State == podstate.Absent
+		if spec, ok := podstate.Find(w.pod, name); ok && c.State == podstate.Running && c.Applied == nil { // a record from before that was noted
+			have := podstate.ContainerAmounts(w.pod, spec.Container)
+			c.Applied = &have
+		}
 	}
 }
 

@@ -61,9 +61,10 @@ type Kind struct {
 
 	// Status is the /status subresource; nil if the kind has none.
 	Status *Subresource
-	// Finalize is the /finalize subresource of namespaces; EphemeralContainers is the /ephemeralcontainers subresource of Pods.
+	// Finalize is the /finalize subresource of namespaces; EphemeralContainers and Resize are /ephemeralcontainers and /resize of Pods.
 	Finalize            *Subresource
 	EphemeralContainers *Subresource
+	Resize              *Subresource
 	// Scale is the /scale subresource; nil if the kind has none.
 	Scale *Scale
 
@@ -86,6 +87,8 @@ type Subresource struct {
 	ValidateUpdate   func(ctx context.Context, obj, old runtime.Object) field.ErrorList
 	// ResetFields are the fields that this endpoint does not own, for server-side apply ("spec" for /status). Nil for none.
 	ResetFields []string
+	// OwnFields, in its place, are the only fields that it does own; * stands for any entry of a list.
+	OwnFields []string
 }
 
 // Scale tells how /scale reads and writes the kind.

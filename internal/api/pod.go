@@ -59,6 +59,12 @@ func podKind() *Kind {
 			ValidateUpdate:   checkUpdate(pod.ValidateEphemeralUpdate),
 			ResetFields:      []string{"status"},
 		},
+		Resize: &Subresource{
+			PrepareForUpdate: onUpdate(pod.PrepareResize),
+			ValidateUpdate:   checkUpdate(pod.ValidateResize),
+			OwnFields: []string{"spec.containers.*.resources", "spec.containers.*.resizePolicy",
+				"spec.initContainers.*.resources", "spec.initContainers.*.resizePolicy"},
+		},
 		Graceful: func(_ context.Context, obj runtime.Object, options *metav1.DeleteOptions) bool {
 			return pod.Graceful(obj.(*corev1.Pod), options)
 		},

@@ -87,6 +87,9 @@ func (r resources) addKind(k *api.Kind, all stores) {
 	if k.EphemeralContainers != nil {
 		r.add(gv, k.Resource+"/ephemeralcontainers", registry.NewSubresource(s, k.EphemeralContainers))
 	}
+	if k.Resize != nil {
+		r.add(gv, k.Resource+"/resize", registry.NewOwnedPart(s, k.Resize))
+	}
 	if k.Scale != nil {
 		r.add(gv, k.Resource+"/scale", registry.NewScale(s))
 	}

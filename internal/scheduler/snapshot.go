@@ -81,12 +81,12 @@ func (n *NodeInfo) add(p *corev1.Pod, w weight) {
 
 // requests is what a Pod takes from its node: the larger of its containers (sidecars among them) and of each init step, plus overhead.
 func requests(p *corev1.Pod) corev1.ResourceList {
-	return resourcehelper.PodRequests(p, resourcehelper.PodResourcesOptions{UseStatusResources: true})
+	return resourcehelper.PodRequests(p, resourcehelper.PodResourcesOptions{UseStatusResources: true, InPlacePodLevelResourcesVerticalScalingEnabled: true})
 }
 
 func scoringRequests(p *corev1.Pod) [2]int64 {
 	r := resourcehelper.PodRequests(p, resourcehelper.PodResourcesOptions{
-		UseStatusResources: true,
+		UseStatusResources: true, InPlacePodLevelResourcesVerticalScalingEnabled: true,
 		NonMissingContainerRequests: corev1.ResourceList{
 			corev1.ResourceCPU: *milli(defaultMilliCPU), corev1.ResourceMemory: *bytesOf(defaultMemory),
 		},

@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -162,5 +164,34 @@ func TestKillSparesOneself(t *testing.T) {
 	}
 	if err := CgroupRemove(path); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestMemoryLimitMovesWithSwap: v1 limits memory and swap together too, and takes no limit of memory above that one.
+func TestMemoryLimitMovesWithSwap(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	c, err := CgroupLayout()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := "/carob-test-" + time.Now().Format("150405.000000")
+	if err := CgroupCreate(path, Resources{Memory: 64 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { CgroupRemove(path) })
+	both := filepath.Join(c.Folder("memory", path), "memory.memsw.limit_in_bytes")
+	limited := !c.Unified && os.WriteFile(both, []byte("67108864"), 0) == nil
+	for _, limit := range []int64{128 << 20, 32 << 20, 256 << 20} {
+		if err := CgroupUpdate(path, Resources{Memory: limit}); err != nil {
+			t.Fatal(err)
+		}
+		if u, err := CgroupStats(path); err != nil || u.Limit != uint64(limit) {
+			t.Errorf("%+v %v", u, err)
+		}
+		if raw, _ := os.ReadFile(both); limited && strings.TrimSpace(string(raw)) != strconv.FormatInt(limit, 10) {
+			t.Errorf("with %d of memory, both have %s", limit, raw)
+		}
 	}
 }

@@ -119,7 +119,7 @@ func CgroupUpdate(path string, r Resources) error {
 		if dir == "" {
 			return fmt.Errorf("limit cgroup %s: this machine has no %s controller for %s", path, s.controller, s.file)
 		}
-		err := os.WriteFile(filepath.Join(dir, s.file), []byte(s.value), 0)
+		err := write(dir, s)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) && !exists(filepath.Join(dir, s.file)) {
 			return fmt.Errorf("limit cgroup %s: the %s controller is not there for %s", path, s.controller, s.file)
 		}
@@ -128,6 +128,25 @@ func CgroupUpdate(path string, r Resources) error {
 		}
 	}
 	return nil
+}
+
+// write sets one file. Where v1 limits memory and swap together, too, that limit follows the one of memory: it may never be the lower one.
+func write(dir string, s setting) error {
+	const both = "memory.memsw.limit_in_bytes"
+	set := func(file string) error { return os.WriteFile(filepath.Join(dir, file), []byte(s.value), 0) }
+	if s.file != "memory.limit_in_bytes" {
+		return set(s.file)
+	}
+	before, err := os.ReadFile(filepath.Join(dir, both))
+	have, _ := strconv.ParseUint(strings.TrimSpace(string(before)), 10, 64)
+	if err != nil || have >= noLimit {
+		return set(s.file)
+	}
+	want, err := strconv.ParseInt(s.value, 10, 64)
+	if err == nil && want >= 0 && uint64(want) <= have {
+		return errors.Join(set(s.file), set(both))
+	}
+	return errors.Join(set(both), set(s.file))
 }
 
 func exists(path string) bool {

@@ -7,6 +7,7 @@ package admit
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -44,6 +45,19 @@ func Check(node *corev1.Node, others []*corev1.Pod, pod *corev1.Pod) *Rejection 
 		func(t *corev1.Taint) bool { return t.Effect == corev1.TaintEffectNoExecute }, false)
 	if untolerated {
 		return predicate("TaintToleration", "node(s) had taints that the pod didn't tolerate")
+	}
+	return nil
+}
+
+// Resize judges a Pod that is to have other resources than it was granted. The reason is that of a pending change: Infeasible for what the
+// node does not have at all, else Deferred.
+func Resize(node *corev1.Node, others []*corev1.Pod, pod *corev1.Pod) *Rejection {
+	const prefix = "Pod was rejected: "
+	if r := fits(node, nil, pod); r != nil {
+		return &Rejection{Reason: corev1.PodReasonInfeasible, Message: strings.TrimPrefix(r.Message, prefix)}
+	}
+	if r := fits(node, others, pod); r != nil {
+		return &Rejection{Reason: corev1.PodReasonDeferred, Message: strings.TrimPrefix(r.Message, prefix)}
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 
 	"carob.dev/carob/internal/agent/downward"
 	"carob.dev/carob/internal/agent/podstate"
+	podrule "carob.dev/carob/internal/api/pod"
 )
 
 func readPod(t *testing.T, text string) *corev1.Pod {
@@ -265,14 +266,14 @@ func TestResourcesOfPods(t *testing.T) {
 	if r.GetCpuShares() != 1536 || r.GetCpuQuota() != 200000 || r.GetMemoryLimitInBytes() != 0 {
 		t.Errorf("%v", r)
 	}
-	if q := podstate.QOS(pod); q != corev1.PodQOSBurstable {
+	if q := podrule.QOS(pod); q != corev1.PodQOSBurstable {
 		t.Error(q)
 	}
 	if adj := OOMScoreAdj(pod, &pod.Spec.Containers[0], 4<<30); adj != 750 {
 		t.Errorf("a quarter of the memory gives %d", adj)
 	}
 	pod.Spec.Containers = pod.Spec.Containers[:1]
-	if q := podstate.QOS(pod); q != corev1.PodQOSGuaranteed || OOMScoreAdj(pod, &pod.Spec.Containers[0], 4<<30) != -997 {
+	if q := podrule.QOS(pod); q != corev1.PodQOSGuaranteed || OOMScoreAdj(pod, &pod.Spec.Containers[0], 4<<30) != -997 {
 		t.Error(q)
 	}
 	if got := PodResources(&corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "a"}}}}); got.GetCpuShares() != 2 || got.GetCpuQuota() != 0 {

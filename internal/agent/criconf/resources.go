@@ -6,10 +6,11 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apiresource "k8s.io/apimachinery/pkg/api/resource"
-	"k8s.io/component-helpers/resource"
+	resourcehelper "k8s.io/component-helpers/resource"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"carob.dev/carob/internal/agent/podstate"
+	podrule "carob.dev/carob/internal/api/pod"
 )
 
 const (
@@ -41,14 +42,16 @@ func quota(milli int64) int64 {
 	return max(milli*cpuPeriod/1000, minQuota)
 }
 
+// Limits are amounts as a cgroup has them.
+func Limits(a podstate.Amounts) *runtimeapi.LinuxContainerResources {
+	return &runtimeapi.LinuxContainerResources{CpuShares: shares(a.CPURequest), CpuPeriod: cpuPeriod, CpuQuota: quota(a.CPULimit),
+		MemoryLimitInBytes: a.MemoryLimit}
+}
+
 // ContainerResources are the limits of one container.
 func ContainerResources(pod *corev1.Pod, c *corev1.Container, node Node) *runtimeapi.LinuxContainerResources {
-	request, limit := c.Resources.Requests.Cpu().MilliValue(), c.Resources.Limits.Cpu().MilliValue()
-	if _, asked := c.Resources.Requests[corev1.ResourceCPU]; !asked && limit != 0 {
-		request = limit
-	}
-	r := &runtimeapi.LinuxContainerResources{CpuShares: shares(request), CpuPeriod: cpuPeriod, CpuQuota: quota(limit),
-		MemoryLimitInBytes: c.Resources.Limits.Memory().Value(), OomScoreAdj: OOMScoreAdj(pod, c, node.Memory)}
+	r := Limits(podstate.ContainerAmounts(pod, c))
+	r.OomScoreAdj = OOMScoreAdj(pod, c, node.Memory)
 	if node.Unified {
 		r.Unified = map[string]string{"memory.oom.group": "1"}
 	}
@@ -73,6 +76,11 @@ func hugepages(limits corev1.ResourceList) []*runtimeapi.HugepageLimit {
 	return list
 }
 
+// PodHugepages are the limits of the Pod as a whole.
+func PodHugepages(pod *corev1.Pod) []*runtimeapi.HugepageLimit {
+	return hugepages(resourcehelper.PodLimits(pod, resourcehelper.PodResourcesOptions{}))
+}
+
 // PageSize writes a size of pages as the kernel's cgroup files do: 2MB, 1GB.
 func PageSize(bytes int64) string {
 	units := []string{"B", "KB", "MB", "GB", "TB"}
@@ -90,7 +98,7 @@ func OOMScoreAdj(pod *corev1.Pod, c *corev1.Container, memory int64) int64 {
 	if pod.Spec.Priority != nil && *pod.Spec.Priority >= 2000001000 { // system-node-critical
 		return -997
 	}
-	switch podstate.QOS(pod) {
+	switch podrule.QOS(pod) {
 	case corev1.PodQOSGuaranteed:
 		return -997
 	case corev1.PodQOSBestEffort:
@@ -113,37 +121,13 @@ func OOMScoreAdj(pod *corev1.Pod, c *corev1.Container, memory int64) int64 {
 	return min(max(adj, 3), 999)
 }
 
-// PodResources are the limits of the Pod as a whole: limits only where every container has one.
+// PodResources are the limits of the Pod as a whole: limits only where the Pod has one, or every container has.
 func PodResources(pod *corev1.Pod) *runtimeapi.LinuxContainerResources {
-	requests, limits := resource.PodRequests(pod, resource.PodResourcesOptions{}), resource.PodLimits(pod, resource.PodResourcesOptions{})
-	r := &runtimeapi.LinuxContainerResources{CpuPeriod: cpuPeriod, CpuShares: shares(requests.Cpu().MilliValue())}
-	if allLimit(pod, corev1.ResourceCPU) {
-		r.CpuQuota = quota(limits.Cpu().MilliValue())
-	}
-	if allLimit(pod, corev1.ResourceMemory) {
-		r.MemoryLimitInBytes = limits.Memory().Value()
-	}
-	return r
-}
-
-func allLimit(pod *corev1.Pod, name corev1.ResourceName) bool {
-	if r := pod.Spec.Resources; r != nil {
-		if q, ok := r.Limits[name]; ok && !q.IsZero() {
-			return true
-		}
-	}
-	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
-		for _, c := range list {
-			if q := c.Resources.Limits[name]; q.IsZero() {
-				return false
-			}
-		}
-	}
-	return true
+	return Limits(podstate.PodAmounts(pod))
 }
 
 // CgroupParent is the Pod's cgroup: <root>/kubepods/[besteffort|burstable/]pod<uid>.
 func CgroupParent(root string, pod *corev1.Pod) string {
-	level := map[corev1.PodQOSClass]string{corev1.PodQOSBestEffort: "besteffort/", corev1.PodQOSBurstable: "burstable/"}[podstate.QOS(pod)]
+	level := map[corev1.PodQOSClass]string{corev1.PodQOSBestEffort: "besteffort/", corev1.PodQOSBurstable: "burstable/"}[podrule.QOS(pod)]
 	return "/" + root + "/kubepods/" + level + "pod" + string(pod.UID)
 }

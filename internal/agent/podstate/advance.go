@@ -23,7 +23,9 @@ func (f *Facts) Advance(pod *corev1.Pod, now time.Time) {
 			f.End = &End{Reason: "DeadlineExceeded", Message: "Pod was active on the node longer than the specified deadline"}
 		}
 	}
+	f.resized(pod)
 	if Ending(pod, f) {
+		f.Pending, f.Resizing = nil, nil
 		if f.EndingSince.IsZero() {
 			f.EndingSince = now
 		}
@@ -56,7 +58,9 @@ func (f *Facts) Advance(pod *corev1.Pod, now time.Time) {
 			continue
 		}
 		if at := c.due(); !now.Before(at) {
-			c.bumpBackoff(now)
+			if !c.Changed {
+				c.bumpBackoff(now)
+			}
 			f.reset(c)
 		}
 	}
@@ -126,7 +130,7 @@ func (f *Facts) reset(c *Container) {
 
 // backoff is the wait that an ending brings.
 func (c *Container) backoff() time.Duration {
-	if c.Exit.FinishedAt.Sub(c.BackoffAt) > calmAfter {
+	if c.Changed || c.Exit.FinishedAt.Sub(c.BackoffAt) > calmAfter {
 		return 0
 	}
 	return c.Backoff

@@ -11,7 +11,11 @@ import (
 )
 
 // owned are the conditions that the agent writes, in Kubernetes' order. PodScheduled is the scheduler's unless nobody has set it.
-var owned = []corev1.PodConditionType{corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady, corev1.PodScheduled}
+var owned = []corev1.PodConditionType{corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady,
+	corev1.PodScheduled, corev1.PodResizePending, corev1.PodResizeInProgress}
+
+// Own says whether the agent writes conditions of the type.
+func Own(t corev1.PodConditionType) bool { return slices.Contains(owned, t) }
 
 // conditions are the Pod's: the agent's own anew, with the old time where the status is the same, and all others as they were.
 func conditions(pod *corev1.Pod, f *Facts, s *corev1.PodStatus, old []corev1.PodCondition, now time.Time) []corev1.PodCondition {
@@ -21,8 +25,10 @@ func conditions(pod *corev1.Pod, f *Facts, s *corev1.PodStatus, old []corev1.Pod
 		{Type: corev1.PodScheduled, Status: corev1.ConditionTrue},
 	}
 	var list []corev1.PodCondition
-	for _, c := range fresh {
-		c.ObservedGeneration = pod.Generation
+	for _, c := range append(fresh, resizing(f)...) {
+		if c.ObservedGeneration == 0 {
+			c.ObservedGeneration = pod.Generation
+		}
 		c.LastTransitionTime = metav1.NewTime(now.Truncate(time.Second))
 		if was := find(old, c.Type); was != nil && was.Status == c.Status {
 			c.LastTransitionTime = was.LastTransitionTime
@@ -53,6 +59,25 @@ func condition(t corev1.PodConditionType, ok bool, reason, message string) corev
 		c.Status = corev1.ConditionFalse
 	}
 	return c
+}
+
+// resizing are the conditions of changes of resources, which are there only as long as they are true.
+func resizing(f *Facts) []corev1.PodCondition {
+	var list []corev1.PodCondition
+	if p := f.Pending; p != nil {
+		c := condition(corev1.PodResizePending, true, p.Reason, p.Message)
+		c.ObservedGeneration = p.Generation
+		list = append(list, c)
+	}
+	if r := f.Resizing; r != nil {
+		c := condition(corev1.PodResizeInProgress, true, "", "")
+		if r.Error != "" {
+			c = condition(corev1.PodResizeInProgress, true, corev1.PodReasonError, r.Error)
+		}
+		c.ObservedGeneration = r.Generation
+		list = append(list, c)
+	}
+	return list
 }
 
 func sandboxReady(f *Facts) corev1.PodCondition {

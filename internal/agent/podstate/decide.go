@@ -18,6 +18,8 @@ const (
 	RunSandbox Verb = "run sandbox"
 	// StopSandbox kills all that is left in the sandbox and gives its network back.
 	StopSandbox Verb = "stop sandbox"
+	// Resize makes the cgroups of the Pod and of running containers as they were granted.
+	Resize Verb = "resize"
 	// Release removes volumes and cgroup of a Pod that has ended but stays in the API.
 	Release Verb = "release"
 	// Remove takes everything of the Pod off the node: sandbox, containers, volumes, cgroup, logs.
@@ -52,8 +54,11 @@ type Action struct {
 	Total   time.Duration
 	PreStop bool
 	Message string
-	// Image is what the Pod calls the image now.
-	Image string
+	// Image is what the Pod calls the image now, Amounts are the container's resources. Both belong to Create.
+	Image   string
+	Amounts Amounts
+	// Again, of a Stop, says that another instance is to follow, because the spec asks for other things than this one has.
+	Again bool
 }
 
 // Decision is what follows from the facts.
@@ -152,6 +157,7 @@ func (d *decider) run() {
 		}
 		return
 	}
+	room := d.resize()
 	specs := containersOf(d.pod)
 	blocked := false
 	for _, spec := range specs {
@@ -161,37 +167,41 @@ func (d *decider) run() {
 			if d.f.Initialized || blocked || c.State == Exited && c.Exit.Code == 0 {
 				continue
 			}
-			d.container(spec, c)
+			d.container(spec, c, room)
 			blocked = true
 		case Sidecar:
 			if !blocked {
-				d.container(spec, c)
+				d.container(spec, c, room)
 				blocked = !d.f.Initialized && !started(spec, c)
 			}
 		case App:
 			if d.f.Initialized {
-				d.container(spec, c)
+				d.container(spec, c, room)
 			}
 		case Ephemeral:
-			d.container(spec, c)
+			d.container(spec, c, true)
 		}
 	}
 }
 
-func (d *decider) container(spec Spec, c *Container) {
+// container asks for what one container needs. room says whether a new instance fits into the Pod's cgroup.
+func (d *decider) container(spec Spec, c *Container, room bool) {
 	if c.Busy != "" {
 		return
 	}
-	act := func(v Verb) { d.Actions = append(d.Actions, Action{Verb: v, Container: spec.Name, Image: spec.Image}) }
+	act := func(v Verb) {
+		d.Actions = append(d.Actions, Action{Verb: v, Container: spec.Name, Image: spec.Image, Amounts: ContainerAmounts(d.pod, spec.Container)})
+	}
 	switch c.State {
 	case Absent:
 		if t := c.Trouble; t != nil && d.now.Before(t.RetryAt) {
 			d.wake(t.RetryAt)
 			return
 		}
-		if c.ImageRef == "" {
+		switch {
+		case c.ImageRef == "":
 			act(Pull)
-		} else {
+		case room:
 			act(Create)
 		}
 	case Created:
@@ -205,7 +215,12 @@ func (d *decider) container(spec Spec, c *Container) {
 			act(Hook)
 			return
 		}
-		if grace, why, ok := d.unwell(spec, c); ok {
+		if why, changed := d.changed(spec, c); changed {
+			d.stop(spec, c, Grace(d.pod), Grace(d.pod), why)
+			for i := range d.Actions {
+				d.Actions[i].Again = d.Actions[i].Again || d.Actions[i].Container == spec.Name && d.Actions[i].Verb == Stop
+			}
+		} else if grace, why, ok := d.unwell(spec, c); ok {
 			d.stop(spec, c, grace, grace, why)
 		}
 	case Exited:
@@ -216,6 +231,19 @@ func (d *decider) container(spec Spec, c *Container) {
 			}
 		}
 	}
+}
+
+// changed says whether the spec asks for another instance than the running one, and in Kubernetes' words why.
+func (d *decider) changed(spec Spec, c *Container) (string, bool) {
+	switch {
+	case spec.Kind == Init || spec.Kind == Ephemeral:
+		return "", false
+	case c.SpecImage != "" && c.SpecImage != spec.Image:
+		return fmt.Sprintf("Container %s definition changed, will be restarted", spec.Name), true
+	case d.f.needsRestart(d.pod, spec, c):
+		return fmt.Sprintf("Container %s resize requires restart", spec.Name), true
+	}
+	return "", false
 }
 
 // unwell says whether a running container must be stopped, and in Kubernetes' words why.
@@ -232,8 +260,6 @@ func (d *decider) unwell(spec Spec, c *Container) (time.Duration, string, bool) 
 		then = ", will be restarted"
 	}
 	switch {
-	case spec.Kind != Init && spec.Kind != Ephemeral && c.SpecImage != "" && c.SpecImage != spec.Image:
-		return grace, fmt.Sprintf("Container %s definition changed, will be restarted", spec.Name), true
 	case c.HookFailed:
 		return grace, "FailedPostStartHook", true
 	case c.Startup == Failure:
@@ -364,13 +390,13 @@ func (f *Facts) Begin(a Action) {
 	case Cancel:
 		return
 	case Create:
-		c.Creating, c.SpecImage = true, a.Image
+		c.Creating, c.SpecImage, c.Applied = true, a.Image, &a.Amounts
 	case Hook:
 		c.Hooked = true
 	case Stop:
 		c.StopGrace = a.Total
 		c.PreStopped = c.PreStopped || a.PreStop
-		c.Changed = c.SpecImage != "" && c.SpecImage != a.Image
+		c.Changed = a.Again
 	}
 	c.Busy = a.Verb
 }

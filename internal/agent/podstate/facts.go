@@ -31,6 +31,12 @@ type Facts struct {
 	EndingSince time.Time `json:"endingSince,omitzero"`
 	// Discard are containers and sandboxes that nothing needs any more.
 	Discard []Discarded `json:"discard,omitempty"`
+	// Granted is the cpu and memory that the Pod may have, Applied what its cgroup was made with; nil before that.
+	Granted *Grant   `json:"granted,omitempty"`
+	Applied *Amounts `json:"applied,omitempty"`
+	// Pending is a change of resources that waits to be granted, Resizing one that is being made; nil for none.
+	Pending  *Pending  `json:"pending,omitempty"`
+	Resizing *Resizing `json:"resizing,omitempty"`
 	// Released says that volumes and cgroup of an ended Pod are gone.
 	Released bool `json:"released,omitempty"`
 
@@ -112,8 +118,11 @@ type Container struct {
 	// Image is the name, ImageID the digest, of the present instance's image.
 	Image   string `json:"image,omitempty"`
 	ImageID string `json:"imageID,omitempty"`
-	// SpecImage is what the Pod called the image then. Changed says that the instance is stopped to take another.
-	SpecImage string    `json:"specImage,omitempty"`
+	// SpecImage is what the Pod called the image then. Changed says that the instance is stopped for another that the spec
+	// asks for.
+	SpecImage string `json:"specImage,omitempty"`
+	// Applied is what the present instance's cgroup was made with.
+	Applied   *Amounts  `json:"applied,omitempty"`
 	Changed   bool      `json:"changed,omitempty"`
 	StartedAt time.Time `json:"startedAt,omitzero"`
 	// Exit is set when State is Exited. Last is that of the instance before.
@@ -165,7 +174,7 @@ func (c *Container) running() bool { return c.State == Running || c.State == Cre
 // a reboot) is taken over: restart counts and ends.
 func New(pod *corev1.Pod, now time.Time) *Facts {
 	f := &Facts{Version: FactsVersion, UID: string(pod.UID), Namespace: pod.Namespace, Name: pod.Name, StartTime: now.Truncate(time.Second),
-		Containers: map[string]*Container{}}
+		Containers: map[string]*Container{}, Granted: recalled(pod)}
 	if pod.Status.StartTime != nil {
 		f.StartTime = pod.Status.StartTime.Time
 	}
@@ -213,6 +222,9 @@ func exitOf(t *corev1.ContainerStateTerminated) *Exit {
 func (f *Facts) Complete(pod *corev1.Pod) *Facts {
 	if f.Containers == nil {
 		f.Containers = map[string]*Container{}
+	}
+	if f.Granted == nil { // a record from before there were grants
+		f.Granted = Asked(pod)
 	}
 	for _, c := range containersOf(pod) {
 		if f.Containers[c.Name] == nil {

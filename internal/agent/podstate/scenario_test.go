@@ -1,6 +1,7 @@
 package podstate
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,8 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
@@ -51,7 +53,7 @@ func TestScenarios(t *testing.T) {
 				}
 				return
 			}
-			if diff := cmp.Diff(script, got.String()); diff != "" {
+			if diff := gocmp.Diff(script, got.String()); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -142,6 +144,19 @@ func (s *sim) do(step string) {
 		s.probe(arg(1), arg(2), arg(3) == "ok")
 	case "hook-fails":
 		s.f.Containers[arg(1)].Busy, s.f.Containers[arg(1)].HookFailed = "", true
+	case "limit": // memory of a container, granted at once
+		for _, list := range [][]corev1.Container{s.pod.Spec.InitContainers, s.pod.Spec.Containers} {
+			for i := range list {
+				if list[i].Name == arg(1) {
+					list[i].Resources.Limits = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse(arg(2))}
+				}
+			}
+		}
+		s.pod.Generation++
+		s.f.Granted, s.f.Resizing = Asked(s.pod), &Resizing{Generation: s.pod.Generation}
+	case "resize-fails":
+		s.f.Busy = ""
+		s.f.Resizing.Error, s.f.Resizing.RetryAt = arg(1), s.now.Add(10*time.Second)
 	case "image":
 		s.pod.Spec.Containers[0].Image = arg(1)
 	default:
@@ -244,6 +259,15 @@ func (s *sim) finish(what string) {
 	switch Verb(verb) {
 	case Prepare:
 		s.f.Prepared = true
+		have := PodAmounts(s.pod)
+		s.f.Applied = &have
+	case Resize:
+		of, containers := s.f.Changes(s.pod)
+		steps, _ := Steps(of, containers)
+		for _, c := range steps {
+			s.say("  %s: memory %d to %d", cmp.Or(c.Container, "pod"), c.From.MemoryLimit>>20, c.To.MemoryLimit>>20)
+			s.f.Resized(c)
+		}
 	case RunSandbox:
 		s.f.Sandbox = &Sandbox{ID: fmt.Sprintf("sb%d", s.f.NextAttempt), Attempt: s.f.NextAttempt, Ready: true, IPs: []string{fmt.Sprintf("10.0.0.%d", s.f.NextAttempt+1)}}
 		s.f.NextAttempt++

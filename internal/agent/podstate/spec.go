@@ -94,41 +94,6 @@ func again(pod *corev1.Pod, spec Spec, c *Container) bool {
 	return c.Changed || restarts(pod, spec, c.Exit.Code)
 }
 
-// QOS is the Pod's quality of service class, from the cpu and memory of its containers (or of the Pod as a whole, where it is set).
-func QOS(pod *corev1.Pod) corev1.PodQOSClass {
-	if pod.Status.QOSClass != "" {
-		return pod.Status.QOSClass
-	}
-	names := []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory}
-	var sets []corev1.ResourceRequirements
-	if r := pod.Spec.Resources; r != nil && (len(r.Requests) > 0 || len(r.Limits) > 0) {
-		sets = append(sets, *r)
-	} else {
-		for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
-			for _, c := range list {
-				sets = append(sets, c.Resources)
-			}
-		}
-	}
-	any, guaranteed := false, true
-	for _, r := range sets {
-		for _, n := range names {
-			request, limit := r.Requests[n], r.Limits[n]
-			any = any || !request.IsZero() || !limit.IsZero()
-			if limit.IsZero() || !request.IsZero() && request.Cmp(limit) != 0 {
-				guaranteed = false
-			}
-		}
-	}
-	switch {
-	case !any:
-		return corev1.PodQOSBestEffort
-	case guaranteed:
-		return corev1.PodQOSGuaranteed
-	}
-	return corev1.PodQOSBurstable
-}
-
 // scheme is what container IDs in the API begin with.
 const scheme = "://"
 

@@ -6,6 +6,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	podrule "carob.dev/carob/internal/api/pod"
 )
 
 // Status is the Pod's status as the facts have it. The conditions that the agent does not own, and the times at which its own last
@@ -13,7 +15,7 @@ import (
 func Status(pod *corev1.Pod, f *Facts, old *corev1.PodStatus, now time.Time) corev1.PodStatus {
 	s := *old.DeepCopy()
 	s.ObservedGeneration = pod.Generation
-	s.QOSClass = QOS(pod)
+	s.QOSClass = podrule.QOS(pod)
 	s.HostIP, s.HostIPs, s.PodIP, s.PodIPs = "", nil, "", nil
 	for i, ip := range f.HostIPs {
 		if i == 0 {
@@ -50,6 +52,7 @@ func Status(pod *corev1.Pod, f *Facts, old *corev1.PodStatus, now time.Time) cor
 		}
 	}
 	s.Phase = phase(pod, f, &s, b.over)
+	s.AllocatedResources, s.Resources = f.podResources(pod)
 	if f.End != nil {
 		s.Reason, s.Message = f.End.Reason, f.End.Message
 	}
@@ -134,7 +137,7 @@ func (b *builder) waiting(c *Container) *corev1.ContainerStateWaiting {
 	return &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}
 }
 
-// resources tells what the container was given: what it asks for, as the node gives no less.
+// resources tells what the container was given.
 func (b *builder) resources(spec Spec, c *Container, cs *corev1.ContainerStatus) {
 	if c.ID == "" {
 		return
@@ -150,12 +153,12 @@ func (b *builder) resources(spec Spec, c *Container, cs *corev1.ContainerStatus)
 		}
 		cs.VolumeMounts = append(cs.VolumeMounts, vm)
 	}
-	if c.State != Running {
-		return
-	}
 	cs.AllocatedResources = spec.Resources.Requests.DeepCopy()
-	cs.Resources = spec.Resources.DeepCopy()
-	cs.Resources.Claims = nil
+	have := c.Applied
+	if c.State != Running {
+		have = nil
+	}
+	cs.Resources = applied(spec.Resources, ContainerAmounts(b.pod, spec.Container), have)
 }
 
 func (b *builder) terminated(e *Exit) *corev1.ContainerStateTerminated {

@@ -21,7 +21,7 @@ func validateContainers(path *field.Path, s *corev1.PodSpec, volumes map[string]
 	}
 	for i := range s.Containers {
 		c, at := &s.Containers[i], path.Child("containers").Index(i)
-		errs = append(errs, validateContainer(at, c, volumes)...)
+		errs = append(errs, validateContainer(at, c, volumes, s.RestartPolicy)...)
 		if main[c.Name] {
 			errs = append(errs, field.Duplicate(at.Child("name"), c.Name))
 		}
@@ -33,7 +33,7 @@ func validateContainers(path *field.Path, s *corev1.PodSpec, volumes map[string]
 	init := map[string]bool{}
 	for i := range s.InitContainers {
 		c, at := &s.InitContainers[i], path.Child("initContainers").Index(i)
-		errs = append(errs, validateContainer(at, c, volumes)...)
+		errs = append(errs, validateContainer(at, c, volumes, s.RestartPolicy)...)
 		if main[c.Name] || init[c.Name] {
 			errs = append(errs, field.Duplicate(at.Child("name"), c.Name))
 		}
@@ -46,13 +46,19 @@ func validateContainers(path *field.Path, s *corev1.PodSpec, volumes map[string]
 			errs = append(errs, validateHooksAndProbes(at, c, grace)...)
 		} else {
 			errs = append(errs, onlyForSidecars(at, c)...)
+			for j, p := range c.ResizePolicy {
+				if p.RestartPolicy == corev1.RestartContainer {
+					errs = append(errs, field.Invalid(at.Child("resizePolicy").Index(j).Child("restartPolicy"), p.RestartPolicy,
+						"must not be set to 'RestartContainer' for non-sidecar initContainers"))
+				}
+			}
 		}
 	}
 	return append(errs, validateEphemeral(path.Child("ephemeralContainers"), s, volumes, main, init)...)
 }
 
-// validateContainer checks what holds for containers of every sort.
-func validateContainer(at *field.Path, c *corev1.Container, volumes map[string]bool) field.ErrorList {
+// validateContainer checks what holds for containers of every sort. policy is the Pod's.
+func validateContainer(at *field.Path, c *corev1.Container, volumes map[string]bool, policy corev1.RestartPolicy) field.ErrorList {
 	var errs field.ErrorList
 	if c.Name == "" {
 		errs = append(errs, field.Required(at.Child("name"), ""))
@@ -70,6 +76,7 @@ func validateContainer(at *field.Path, c *corev1.Container, volumes map[string]b
 	errs = append(errs, validateMounts(at.Child("volumeMounts"), c, volumes)...)
 	errs = append(errs, pullPolicy(at.Child("imagePullPolicy"), c.ImagePullPolicy)...)
 	errs = append(errs, rule.Resources(at.Child("resources"), &c.Resources)...)
+	errs = append(errs, validateResizePolicy(at.Child("resizePolicy"), c.ResizePolicy, policy)...)
 	return append(errs, validateSecurity(at.Child("securityContext"), c.SecurityContext)...)
 }
 

@@ -33,7 +33,7 @@ func validateEphemeral(path *field.Path, s *corev1.PodSpec, volumes, main, init 
 	taken := map[string]bool{}
 	for i := range s.EphemeralContainers {
 		c, at := &s.EphemeralContainers[i], path.Index(i)
-		errs = append(errs, validateContainer(at, (*corev1.Container)(&c.EphemeralContainerCommon), volumes)...)
+		errs = append(errs, validateContainer(at, (*corev1.Container)(&c.EphemeralContainerCommon), volumes, s.RestartPolicy)...)
 		if main[c.Name] || init[c.Name] || taken[c.Name] {
 			errs = append(errs, field.Duplicate(at.Child("name"), c.Name))
 		}

@@ -9,7 +9,8 @@ import (
 // PrepareForCreate gives a new Pod its first status, and selectors their labels.
 func PrepareForCreate(p *corev1.Pod) {
 	p.Generation = 1
-	p.Status = corev1.PodStatus{Phase: corev1.PodPending, QOSClass: QOS(p)}
+	defaultPodResources(p)
+	p.Status = corev1.PodStatus{Phase: corev1.PodPending, QOSClass: computeQOS(p)}
 	if len(p.Spec.SchedulingGates) > 0 {
 		p.Status.Conditions = []corev1.PodCondition{{
 			Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonSchedulingGated,

@@ -1,10 +1,25 @@
 package pod
 
-import corev1 "k8s.io/api/core/v1"
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/component-helpers/resource"
+)
 
-// QOS is the quality-of-service class that a Pod's resources give it: Guaranteed if every container limits CPU and memory and
-// requests no less, BestEffort if none asks for anything, else Burstable.
+// QOS is the quality-of-service class that a Pod has: the one that its status tells, for it never changes, or else the one that its
+// resources give it.
 func QOS(p *corev1.Pod) corev1.PodQOSClass {
+	if p.Status.QOSClass != "" {
+		return p.Status.QOSClass
+	}
+	return computeQOS(p)
+}
+
+// computeQOS is the class that a Pod's resources give it: Guaranteed if CPU and memory are limited and no less is requested, BestEffort if
+// nothing is asked for, else Burstable. It looks at the Pod's own resources where it has some, and at each of its containers otherwise.
+func computeQOS(p *corev1.Pod) corev1.PodQOSClass {
+	if resource.IsPodLevelResourcesSet(p) {
+		return requirementsQOS(p.Spec.Resources)
+	}
 	class := corev1.PodQOSClass("")
 	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
 		for i := range list {

@@ -26,7 +26,6 @@ func (r *refusals) add(path *field.Path, set bool) {
 func unsupportedSpec(path *field.Path, s *corev1.PodSpec) field.ErrorList {
 	var r refusals
 	r.add(path.Child("resourceClaims"), len(s.ResourceClaims) > 0)
-	r.add(path.Child("resources"), s.Resources != nil)
 	r.add(path.Child("hostnameOverride"), s.HostnameOverride != nil)
 	r.add(path.Child("schedulingGroup"), s.SchedulingGroup != nil)
 	r.add(path.Child("evictionResponders"), len(s.EvictionResponders) > 0)
@@ -62,7 +61,6 @@ func (r *refusals) restartPolicy(at *field.Path, p corev1.ContainerRestartPolicy
 
 func (r *refusals) container(c *corev1.Container, at *field.Path) {
 	r.add(at.Child("restartPolicyRules"), len(c.RestartPolicyRules) > 0)
-	r.add(at.Child("resizePolicy"), len(c.ResizePolicy) > 0)
 	r.add(at.Child("volumeDevices"), len(c.VolumeDevices) > 0)
 	r.add(at.Child("resources", "claims"), len(c.Resources.Claims) > 0)
 	for i, v := range c.Env {

@@ -109,6 +109,7 @@ func validateSpec(path *field.Path, s *corev1.PodSpec, isPod bool) field.ErrorLi
 	volumes, wrong := validateVolumes(path.Child("volumes"), s.Volumes)
 	add(wrong)
 	add(validateContainers(path, s, volumes))
+	add(validatePodResources(path, s))
 	if s.HostNetwork {
 		add(hostNetworkPorts(path.Child("containers"), s.Containers, isPod))
 	}

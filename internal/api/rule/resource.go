@@ -99,6 +99,26 @@ func hugePageValue(path *field.Path, name corev1.ResourceName, q resource.Quanti
 
 // Resources checks the limits and requests of a container.
 func Resources(path *field.Path, r *corev1.ResourceRequirements) field.ErrorList {
+	return requirements(path, r, containerResource)
+}
+
+// PodResources checks the limits and requests of a Pod as a whole: cpu, memory and huge pages.
+func PodResources(path *field.Path, r *corev1.ResourceRequirements) field.ErrorList {
+	return requirements(path, r, podResource)
+}
+
+func podResource(path *field.Path, name corev1.ResourceName) field.ErrorList {
+	errs := Messages(path, name, validation.IsQualifiedName(string(name)))
+	if len(errs) == 0 && !strings.Contains(string(name), "/") && !standard(name) {
+		errs = append(errs, field.Invalid(path, name, "must be a standard resource type or fully qualified"))
+	}
+	if len(errs) == 0 && !hugePages(name) && name != corev1.ResourceCPU && name != corev1.ResourceMemory {
+		errs = append(errs, field.NotSupported(path, name, []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceHugePagesPrefix, corev1.ResourceMemory}))
+	}
+	return errs
+}
+
+func requirements(path *field.Path, r *corev1.ResourceRequirements, checkName func(*field.Path, corev1.ResourceName) field.ErrorList) field.ErrorList {
 	var errs field.ErrorList
 	compute, huge := false, false
 	note := func(name corev1.ResourceName) {
@@ -108,14 +128,14 @@ func Resources(path *field.Path, r *corev1.ResourceRequirements) field.ErrorList
 	limits, requests := path.Child("limits"), path.Child("requests")
 	for _, name := range sorted(r.Limits) {
 		q, at := r.Limits[name], limits.Key(string(name))
-		errs = append(errs, containerResource(at, name)...)
+		errs = append(errs, checkName(at, name)...)
 		errs = append(errs, Quantity(at, name, q)...)
 		errs = append(errs, hugePageValue(at, name, q)...)
 		note(name)
 	}
 	for _, name := range sorted(r.Requests) {
 		q, at := r.Requests[name], requests.Key(string(name))
-		errs = append(errs, containerResource(at, name)...)
+		errs = append(errs, checkName(at, name)...)
 		errs = append(errs, Quantity(at, name, q)...)
 		switch limit, ok := r.Limits[name]; {
 		case !ok && !overcommittable(name):

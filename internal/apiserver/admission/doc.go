@@ -18,6 +18,7 @@ type Lookup interface {
 	Namespace(ctx context.Context, name string, fresh bool) (*corev1.Namespace, error)
 	ServiceAccount(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error)
 	RuntimeClass(ctx context.Context, name string) (*nodev1.RuntimeClass, error)
+	Node(ctx context.Context, name string) (*corev1.Node, error)
 }
 
 // Chain is all plugins in their order.
@@ -28,6 +29,7 @@ func Chain(objects Lookup) admission.Interface {
 		newPriority(),
 		newDefaultTolerationSeconds(),
 		newRuntimeClass(objects),
+		newPodResize(objects),
 	)
 }
 

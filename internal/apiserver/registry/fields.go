@@ -29,3 +29,23 @@ func newResetFields(kind *api.Kind, paths ...string) resetFields {
 	}
 	return resetFields{fieldpath.APIVersion(kind.GroupVersion().String()): set}
 }
+
+// resetFilter tells server-side apply which fields an endpoint owns.
+type resetFilter map[fieldpath.APIVersion]fieldpath.Filter
+
+// newOwnFields makes the filter that lets only these paths through, with * for any entry of a list.
+func newOwnFields(kind *api.Kind, paths ...string) resetFilter {
+	var owned []*fieldpath.SetMatcher
+	for _, p := range paths {
+		var elements []any
+		for name := range strings.SplitSeq(p, ".") {
+			if name == "*" {
+				elements = append(elements, fieldpath.MatchAnyPathElement())
+			} else {
+				elements = append(elements, name)
+			}
+		}
+		owned = append(owned, fieldpath.MakePrefixMatcherOrDie(elements...))
+	}
+	return resetFilter{fieldpath.APIVersion(kind.GroupVersion().String()): fieldpath.NewIncludeMatcherFilter(owned...)}
+}
