@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 )
 
 // group is one served API group: where its types are registered from, and at which version.
@@ -42,6 +43,7 @@ func groups() []group {
 		{autoscalingv1.SchemeGroupVersion, autoscalingv1.AddToScheme},
 		{nodev1.SchemeGroupVersion, nodev1.AddToScheme},
 		{rbacv1.SchemeGroupVersion, rbacv1.AddToScheme},
+		{metricsv1beta1.SchemeGroupVersion, metricsv1beta1.AddToScheme},
 	}
 }
 
@@ -92,7 +94,7 @@ func Codecs(scheme *runtime.Scheme) serializer.CodecFactory {
 func addHub(scheme *runtime.Scheme, version schema.GroupVersion) error {
 	hub := schema.GroupVersion{Group: version.Group, Version: runtime.APIVersionInternal}
 	for kind, typ := range scheme.KnownTypes(version) {
-		if !strings.HasPrefix(typ.PkgPath(), "k8s.io/api/") {
+		if !strings.HasPrefix(typ.PkgPath(), "k8s.io/api/") && !strings.HasPrefix(typ.PkgPath(), "k8s.io/metrics/") {
 			continue
 		}
 		obj, ok := reflect.New(typ).Interface().(runtime.Object)

@@ -6,11 +6,13 @@ import (
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/registry/rest"
+	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
 	"carob.dev/carob/internal/api"
 	"carob.dev/carob/internal/apiserver/auth"
 	"carob.dev/carob/internal/apiserver/auth/rbac"
 	"carob.dev/carob/internal/apiserver/registry"
+	"carob.dev/carob/internal/apiserver/registry/metrics"
 	"carob.dev/carob/internal/apiserver/registry/namespace"
 	"carob.dev/carob/internal/apiserver/registry/node"
 	"carob.dev/carob/internal/apiserver/registry/pod"
@@ -59,6 +61,9 @@ func newResources(cfg *Config, kinds []*api.Kind, all stores, tokens *auth.Token
 	for _, r := range []string{"roles", "clusterroles", "rolebindings", "clusterrolebindings"} {
 		out.add(roles, r, &guard.Guard{Store: all[schema.GroupResource{Group: roles.Group, Resource: r}], Authorizer: authz, Policy: policy})
 	}
+	source := metrics.Source{Transport: cfg.NodeTransport, Log: cfg.Log}
+	out.add(metricsv1beta1.SchemeGroupVersion, "nodes", &metrics.Nodes{Store: all.core("nodes"), Source: source})
+	out.add(metricsv1beta1.SchemeGroupVersion, "pods", &metrics.Pods{Store: all.core("pods"), Source: source})
 
 	authorization := schema.GroupVersion{Group: "authorization.k8s.io", Version: "v1"}
 	out.add(authorization, "subjectaccessreviews", review.SubjectAccess(authz))

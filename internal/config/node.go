@@ -35,4 +35,3 @@ func nodeSettings() []setting {
 			}},
 	}
 }
-

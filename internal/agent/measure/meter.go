@@ -58,27 +58,29 @@ func (m *Meter) Counters(ctx context.Context, pods []Pod) stats.Summary {
 	return sum
 }
 
-// Usage is Counters with rates. Where nobody has asked for long it waits a second, to have something to compare with.
-func (m *Meter) Usage(ctx context.Context, pods []Pod) (stats.Summary, error) {
-	sum, complete := m.usage(ctx, pods)
-	if complete {
-		return sum, nil
+// Usage is Counters with rates, and the window that those of the node are over. Where nobody has asked for long it waits a second, to have
+// something to compare with.
+func (m *Meter) Usage(ctx context.Context, pods []Pod) (stats.Summary, time.Duration, error) {
+	sum, g := m.usage(ctx, pods)
+	if g.complete {
+		return sum, g.window, nil
 	}
 	timer := m.cfg.Clock.NewTimer(least)
 	defer timer.Stop()
 	select {
 	case <-timer.C():
 	case <-ctx.Done():
-		return sum, ctx.Err()
+		return sum, 0, ctx.Err()
 	}
-	return m.Counters(ctx, pods), nil
+	sum, g = m.usage(ctx, pods)
+	return sum, g.window, nil
 }
 
 // Summary is Usage, and the network and disks. It looks at every file that Pods have written.
-func (m *Meter) Summary(ctx context.Context, pods []Pod) (stats.Summary, error) {
-	sum, err := m.Usage(ctx, pods)
+func (m *Meter) Summary(ctx context.Context, pods []Pod) (stats.Summary, time.Duration, error) {
+	sum, window, err := m.Usage(ctx, pods)
 	if err != nil {
-		return sum, err
+		return sum, 0, err
 	}
 	m.nodeDisks(ctx, &sum.Node)
 	sum.Node.Network = hostNetwork(m.now())
@@ -92,16 +94,15 @@ func (m *Meter) Summary(ctx context.Context, pods []Pod) (stats.Summary, error) 
 			}
 		}
 	}
-	return sum, nil
+	return sum, window, nil
 }
 
 func (m *Meter) now() metav1.Time { return metav1.NewTime(m.cfg.Clock.Now()) }
 
-// usage says besides whether all rates are known.
-func (m *Meter) usage(ctx context.Context, pods []Pod) (sum stats.Summary, complete bool) {
+func (m *Meter) usage(ctx context.Context, pods []Pod) (stats.Summary, *gauge) {
 	now := m.cfg.Clock.Now()
-	g := gauge{m: m, now: now, seen: map[string]bool{}, complete: true}
-	sum = stats.Summary{Node: stats.NodeStats{NodeName: m.cfg.NodeName, StartTime: metav1.NewTime(bootTime(now))}, Pods: []stats.PodStats{}}
+	g := &gauge{m: m, now: now, seen: map[string]bool{}, complete: true}
+	sum := stats.Summary{Node: stats.NodeStats{NodeName: m.cfg.NodeName, StartTime: metav1.NewTime(bootTime(now))}, Pods: []stats.PodStats{}}
 	g.node(&sum.Node)
 	for _, p := range pods {
 		if p.SandboxID == "" {
@@ -110,15 +111,20 @@ func (m *Meter) usage(ctx context.Context, pods []Pod) (sum stats.Summary, compl
 		sum.Pods = append(sum.Pods, g.pod(ctx, p))
 	}
 	m.rates.keep(g.seen)
-	return sum, g.complete
+	return sum, g
 }
+
+// nodeKey stands for the node among the cgroups.
+const nodeKey = ""
 
 // gauge is one measurement.
 type gauge struct {
-	m        *Meter
-	now      time.Time
-	seen     map[string]bool
+	m    *Meter
+	now  time.Time
+	seen map[string]bool
+	// complete says that all rates are known, window over which time that of the node is.
 	complete bool
+	window   time.Duration
 }
 
 func (g *gauge) pod(ctx context.Context, p Pod) stats.PodStats {
@@ -181,6 +187,9 @@ func (g *gauge) cpu(key string, used uint64, born time.Time) *stats.CPUStats {
 	out := &stats.CPUStats{Time: metav1.NewTime(g.now), UsageCoreNanoSeconds: &used}
 	if r, ok := g.m.rates.add(key, g.now, used, born); ok {
 		out.UsageNanoCores = &r.NanoCores
+		if key == nodeKey {
+			g.window = r.Window
+		}
 	} else if born.IsZero() || g.now.Sub(born) >= least {
 		g.complete = false
 	}

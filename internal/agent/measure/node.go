@@ -80,7 +80,7 @@ func ProcessorTime() (uint64, error) {
 func (g *gauge) node(n *stats.NodeStats) {
 	at := metav1.NewTime(g.now)
 	if used, err := ProcessorTime(); err == nil {
-		n.CPU = g.cpu("", used, time.Time{})
+		n.CPU = g.cpu(nodeKey, used, time.Time{})
 	}
 	if m, err := ReadMemory(); err == nil {
 		usage, set, available, swap, swapFree := m.Usage(), m.WorkingSet(), m.Available(), m.SwapTotal-m.SwapFree, m.SwapFree

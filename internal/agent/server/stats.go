@@ -32,10 +32,11 @@ func (s *server) summary(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Query().Get("only_cpu_and_memory") == "true" {
 		measured = s.Meter.Usage
 	}
-	sum, err := measured(r.Context(), s.measured())
+	sum, window, err := measured(r.Context(), s.measured())
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
+	w.Header().Set("Carob-Window", window.String()) // the API's metrics say over which time their rates are
 	answer(w, sum)
 }
