@@ -167,6 +167,7 @@ func (r *Runtime) readNode() error {
 	if sys.AppArmor() {
 		r.node.AppArmor = sys.AppArmorLoaded
 	}
+	r.node.SELinux = sys.SELinux()
 	swap := r.cgroups.Folder("memory", "/"+r.cfg.CgroupRoot)
 	for _, file := range []string{"memory.memsw.limit_in_bytes", "memory.swap.max"} {
 		if _, err := os.Stat(filepath.Join(swap, file)); err == nil {

@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"carob.dev/carob/internal/runtime/oci"
 )
 
 func TestSysctlNames(t *testing.T) {
@@ -40,7 +42,7 @@ func TestSysctlNames(t *testing.T) {
 			t.Errorf("%s is %s, want %s", c.name, got, c.path)
 		}
 		err := checkSandbox(&runtimeapi.PodSandboxConfig{Metadata: &runtimeapi.PodSandboxMetadata{Name: "a", Uid: "u"},
-			Linux: &runtimeapi.LinuxPodSandboxConfig{Sysctls: map[string]string{c.name: "1"}, SecurityContext: &runtimeapi.LinuxSandboxSecurityContext{NamespaceOptions: c.opt}}})
+			Linux: &runtimeapi.LinuxPodSandboxConfig{Sysctls: map[string]string{c.name: "1"}, SecurityContext: &runtimeapi.LinuxSandboxSecurityContext{NamespaceOptions: c.opt}}}, oci.Node{})
 		if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
 			t.Errorf("%s: %v", c.name, err)
 		}

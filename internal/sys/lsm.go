@@ -15,6 +15,12 @@ var AppArmor = sync.OnceValue(func() bool {
 	return err == nil && strings.HasPrefix(string(raw), "Y")
 })
 
+// SELinux says whether the kernel labels processes and files, in which case its file system is mounted.
+var SELinux = sync.OnceValue(func() bool {
+	_, err := os.Stat("/sys/fs/selinux/enforce")
+	return err == nil
+})
+
 // AppArmorLoaded says whether the kernel has the profile.
 func AppArmorLoaded(profile string) bool {
 	raw, err := os.ReadFile("/sys/kernel/security/apparmor/profiles")

@@ -13,4 +13,10 @@ mkdir -p "$out"
 go build -ldflags '-s -w' -o "$out/pause" ./test/conformance/pause
 go build -o "$out/run" ./test/conformance
 test/tools/kubectl.sh
+if [ ! -e "$out/sh" ]; then
+  tmp=$(mktemp -d)
+  (cd "$tmp" && apt-get -qq -o APT::Sandbox::User=root download bash-static && dpkg-deb --fsys-tarfile bash-static_*.deb | tar -x ./bin/bash-static)
+  mv "$tmp/bin/bash-static" "$out/sh"
+  rm -rf "$tmp"
+fi
 go run ./test/images/build -out "$out/images" -also network

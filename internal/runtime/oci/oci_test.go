@@ -97,10 +97,21 @@ func TestRefused(t *testing.T) {
 		},
 	} {
 		in := input()
+		in.Node.SELinux = true
 		change(in.Container)
 		if _, err := Build(in); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)
 		}
+	}
+}
+
+// TestSELinuxElsewhere: labels mean nothing to a kernel that has none, so they stop no container there.
+func TestSELinuxElsewhere(t *testing.T) {
+	in := input()
+	in.Container.Linux.SecurityContext.SelinuxOptions = &runtimeapi.SELinuxOption{User: "u", Role: "r", Type: "t", Level: "s0"}
+	s, err := Build(in)
+	if err != nil || s.Process.SelinuxLabel != "" || s.Linux.MountLabel != "" {
+		t.Errorf("%v %+v", err, s)
 	}
 }
 

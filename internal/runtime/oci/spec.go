@@ -59,6 +59,8 @@ type Node struct {
 	Controllers []string
 	// AppArmor says whether a profile is loaded; nil where the kernel enforces none.
 	AppArmor func(profile string) bool
+	// SELinux says whether the kernel labels processes.
+	SELinux bool
 	// SwapAccounting says whether memory+swap can be limited.
 	SwapAccounting bool
 }
@@ -82,7 +84,7 @@ func Command(c *runtimeapi.ContainerConfig, image ocispec.ImageConfig) ([]string
 // Build decides the specification.
 func Build(in Input) (*specs.Spec, error) {
 	c, sc := in.Container, in.Container.GetLinux().GetSecurityContext()
-	if err := refuse(c, sc); err != nil {
+	if err := refuse(in.Node, c, sc); err != nil {
 		return nil, err
 	}
 	args, err := Command(c, in.Image)
@@ -126,14 +128,14 @@ func Build(in Input) (*specs.Spec, error) {
 }
 
 // refuse names the first field that is not supported.
-func refuse(c *runtimeapi.ContainerConfig, sc *runtimeapi.LinuxContainerSecurityContext) error {
+func refuse(node Node, c *runtimeapi.ContainerConfig, sc *runtimeapi.LinuxContainerSecurityContext) error {
 	switch {
 	case c.GetWindows() != nil:
 		return errors.New("windows: not supported on Linux")
 	case sc.GetRunAsGroup() != nil && sc.GetRunAsUser() == nil && sc.GetRunAsUsername() == "":
 		return errors.New("run_as_group: a group is given without a user")
 	}
-	return SELinux(sc.GetSelinuxOptions())
+	return SELinux(node, sc.GetSelinuxOptions())
 }
 
 func workingDir(c *runtimeapi.ContainerConfig, image ocispec.ImageConfig) string {
@@ -256,9 +258,9 @@ func seccomp(in Input, sc *runtimeapi.LinuxContainerSecurityContext, caps []stri
 	return nil, nil
 }
 
-// SELinux refuses labels: processes are not labelled.
-func SELinux(o *runtimeapi.SELinuxOption) error {
-	if o.GetUser()+o.GetRole()+o.GetType()+o.GetLevel() != "" {
+// SELinux refuses labels where the kernel has them, for processes are not labelled here. Elsewhere they mean nothing, as in any cluster.
+func SELinux(node Node, o *runtimeapi.SELinuxOption) error {
+	if node.SELinux && o.GetUser()+o.GetRole()+o.GetType()+o.GetLevel() != "" {
 		return errors.New("selinux_options: SELinux labels are not supported")
 	}
 	return nil

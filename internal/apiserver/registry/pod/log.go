@@ -3,6 +3,7 @@ package pod
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/url"
 	"slices"
 	"strconv"
@@ -76,7 +77,30 @@ func (r *Log) Get(ctx context.Context, name string, opts runtime.Object) (runtim
 		return stream, nil // no node, no log yet: an empty one
 	}
 	stream.Location, stream.Transport, err = r.locate(ctx, pod, logQuery(o), "containerLogs", pod.Namespace, pod.Name, from)
-	return stream, err
+	return logStream{stream}, err
+}
+
+// logStream is a stream whose end comes by itself: what copies streams into WebSockets drops what comes with it.
+type logStream struct{ *genericrest.LocationStreamer }
+
+// InputStream implements rest.ResourceStreamer.
+func (s logStream) InputStream(ctx context.Context, apiVersion, accept string) (io.ReadCloser, bool, string, error) {
+	in, flush, contentType, err := s.LocationStreamer.InputStream(ctx, apiVersion, accept)
+	if in != nil {
+		in = endsApart{in}
+	}
+	return in, flush, contentType, err
+}
+
+// endsApart reads either something or an error.
+type endsApart struct{ io.ReadCloser }
+
+func (r endsApart) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	if n > 0 {
+		err = nil // comes again with the next read, as io.Reader asks for
+	}
+	return n, err
 }
 
 func logQuery(o *corev1.PodLogOptions) url.Values {
