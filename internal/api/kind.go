@@ -48,6 +48,9 @@ type Kind struct {
 	Columns []metav1.TableColumnDefinition
 	Row     func(obj runtime.Object) ([]any, error)
 
+	// Mark may change the rows of a list once all are made: what an object is among others, such as the default of its kind. Nil for none.
+	Mark func(objs []runtime.Object, rows [][]any)
+
 	// Fields are the selectable fields beyond metadata.name and metadata.namespace; its keys must be the same for each object.
 	Fields func(obj runtime.Object) fields.Set
 	// FieldLabels are the names that a fieldSelector may use, each with the key of Fields that it means. Nil: the keys of Fields themselves.
@@ -68,6 +71,8 @@ type Kind struct {
 	// Scale is the /scale subresource; nil if the kind has none.
 	Scale *Scale
 
+	// ReturnDeleted has a delete answer with the object as it last was, in place of a Status.
+	ReturnDeleted bool
 	// OrphanByDefault says that a delete without propagationPolicy orphans dependents (none of today's kinds).
 	OrphanByDefault bool
 	// Graceful decides on a delete of a kind with graceful deletion (Pods). It may change options.GracePeriodSeconds; it returns

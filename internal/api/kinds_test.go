@@ -131,20 +131,23 @@ func TestCreate(t *testing.T) {
 			eventTime: "2026-01-02T03:04:05.000000Z", type: Normal, reason: r, action: a, reportingComponent: c}`,
 			[]string{"reportingInstance: Required value"}},
 	} {
-		t.Run(tc.kind+"/"+tc.name, func(t *testing.T) {
-			ctx := request.WithRequestInfo(context.Background(), &request.RequestInfo{APIGroup: tc.group})
-			k := kindOf(t, tc.group, tc.kind)
-			obj := object(t, k, tc.object)
-			if k.PrepareForCreate != nil {
-				k.PrepareForCreate(ctx, obj)
-			}
-			if tc.want == nil {
-				tc.want = []string{}
-			}
-			if diff := cmp.Diff(tc.want, messages(k.Validate(ctx, obj))); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
-		})
+		t.Run(tc.kind+"/"+tc.name, func(t *testing.T) { checkCreate(t, tc.group, tc.kind, tc.object, tc.want) })
+	}
+}
+
+func checkCreate(t *testing.T, group, kind, text string, want []string) {
+	t.Helper()
+	ctx := request.WithRequestInfo(context.Background(), &request.RequestInfo{APIGroup: group})
+	k := kindOf(t, group, kind)
+	obj := object(t, k, text)
+	if k.PrepareForCreate != nil {
+		k.PrepareForCreate(ctx, obj)
+	}
+	if want == nil {
+		want = []string{}
+	}
+	if diff := cmp.Diff(want, messages(k.Validate(ctx, obj))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
@@ -186,27 +189,35 @@ func TestUpdate(t *testing.T) {
 			`{metadata: {name: e, namespace: ns}, involvedObject: {namespace: ns}, reason: a}`, `{metadata: {name: e, namespace: ns}, involvedObject: {namespace: ns}, reason: b}`,
 			[]string{`reason: Invalid value: "b": field is immutable`}, 1},
 	} {
-		t.Run(tc.kind+"/"+tc.name, func(t *testing.T) {
-			ctx := request.WithRequestInfo(context.Background(), &request.RequestInfo{APIGroup: tc.group})
-			k := kindOf(t, tc.group, tc.kind)
-			old, obj := object(t, k, tc.old), object(t, k, tc.object)
-			for _, o := range []runtime.Object{old, obj} {
-				o.(metav1.Object).SetResourceVersion("1")
-				o.(metav1.Object).SetGeneration(1)
-			}
-			if k.PrepareForUpdate != nil {
-				k.PrepareForUpdate(ctx, obj, old)
-			}
-			if tc.want == nil {
-				tc.want = []string{}
-			}
-			if diff := cmp.Diff(tc.want, messages(k.ValidateUpdate(ctx, obj, old))); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
-			if got := obj.(metav1.Object).GetGeneration(); got != tc.generation {
-				t.Errorf("generation %d, want %d", got, tc.generation)
-			}
-		})
+		t.Run(tc.kind+"/"+tc.name, func(t *testing.T) { checkUpdated(t, tc.group, tc.kind, tc.old, tc.object, tc.want, tc.generation) })
+	}
+}
+
+// version gives objects that a server is to have stored before a version, and the generation 1.
+func version(objs ...runtime.Object) {
+	for _, o := range objs {
+		o.(metav1.Object).SetResourceVersion("1")
+		o.(metav1.Object).SetGeneration(1)
+	}
+}
+
+func checkUpdated(t *testing.T, group, kind, before, after string, want []string, generation int64) {
+	t.Helper()
+	ctx := request.WithRequestInfo(context.Background(), &request.RequestInfo{APIGroup: group})
+	k := kindOf(t, group, kind)
+	old, obj := object(t, k, before), object(t, k, after)
+	version(old, obj)
+	if k.PrepareForUpdate != nil {
+		k.PrepareForUpdate(ctx, obj, old)
+	}
+	if want == nil {
+		want = []string{}
+	}
+	if diff := cmp.Diff(want, messages(k.ValidateUpdate(ctx, obj, old))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if got := obj.(metav1.Object).GetGeneration(); got != generation {
+		t.Errorf("generation %d, want %d", got, generation)
 	}
 }
 

@@ -16,6 +16,8 @@ import (
 	nodev1 "k8s.io/api/node/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	resourcev1 "k8s.io/api/resource/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/conversion"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -44,6 +46,8 @@ func groups() []group {
 		{nodev1.SchemeGroupVersion, nodev1.AddToScheme},
 		{rbacv1.SchemeGroupVersion, rbacv1.AddToScheme},
 		{metricsv1beta1.SchemeGroupVersion, metricsv1beta1.AddToScheme},
+		{storagev1.SchemeGroupVersion, storagev1.AddToScheme},
+		{resourcev1.SchemeGroupVersion, resourcev1.AddToScheme},
 	}
 }
 

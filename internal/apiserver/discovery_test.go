@@ -40,7 +40,15 @@ func TestDiscovery(t *testing.T) {
 		"apps/v1 replicasets/scale": "Scale ", "apps/v1 controllerrevisions": "ControllerRevision ", "coordination.k8s.io/v1 leases": "Lease ",
 		"discovery.k8s.io/v1 endpointslices": "EndpointSlice ", "authentication.k8s.io/v1 tokenreviews": "TokenReview ",
 		"authorization.k8s.io/v1 selfsubjectaccessreviews": "SelfSubjectAccessReview ", "v1 configmaps": "ConfigMap cm", "v1 secrets": "Secret ",
-		"node.k8s.io/v1 runtimeclasses": "RuntimeClass ",
+		"node.k8s.io/v1 runtimeclasses": "RuntimeClass ", "v1 persistentvolumes": "PersistentVolume pv", "v1 persistentvolumes/status": "PersistentVolume ",
+		"v1 persistentvolumeclaims": "PersistentVolumeClaim pvc", "v1 persistentvolumeclaims/status": "PersistentVolumeClaim ",
+		"storage.k8s.io/v1 storageclasses": "StorageClass sc", "storage.k8s.io/v1 volumeattributesclasses": "VolumeAttributesClass vac",
+		"storage.k8s.io/v1 csidrivers": "CSIDriver ", "storage.k8s.io/v1 csinodes": "CSINode ", "storage.k8s.io/v1 csinodes/status": "CSINode ",
+		"storage.k8s.io/v1 csistoragecapacities": "CSIStorageCapacity ", "storage.k8s.io/v1 volumeattachments": "VolumeAttachment ",
+		"storage.k8s.io/v1 volumeattachments/status": "VolumeAttachment ", "resource.k8s.io/v1 deviceclasses": "DeviceClass ",
+		"resource.k8s.io/v1 resourceclaims": "ResourceClaim ", "resource.k8s.io/v1 resourceclaims/status": "ResourceClaim ",
+		"resource.k8s.io/v1 resourceclaimtemplates": "ResourceClaimTemplate ", "resource.k8s.io/v1 resourceslices": "ResourceSlice ",
+		"resource.k8s.io/v1 devicetaintrules": "DeviceTaintRule ", "resource.k8s.io/v1 devicetaintrules/status": "DeviceTaintRule ",
 	} {
 		if got[name] != want {
 			t.Errorf("%s: %q, want %q", name, got[name], want)

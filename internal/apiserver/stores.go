@@ -101,6 +101,20 @@ func (l lookup) RuntimeClass(ctx context.Context, name string) (*nodev1.RuntimeC
 	return registry.GetCached[*nodev1.RuntimeClass](ctx, l.stores[schema.GroupResource{Group: nodev1.GroupName, Resource: "runtimeclasses"}], "", name)
 }
 
+// StorageClasses implements admission.Lookup.
+func (l lookup) StorageClasses(ctx context.Context) ([]*storagev1.StorageClass, error) {
+	store := l.stores[schema.GroupResource{Group: storagev1.GroupName, Resource: "storageclasses"}]
+	list, err := registry.ListCached[*storagev1.StorageClassList](ctx, store, "", "", "")
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*storagev1.StorageClass, len(list.Items))
+	for i := range list.Items {
+		out[i] = &list.Items[i]
+	}
+	return out, nil
+}
+
 // Pod implements auth.Objects.
 func (l lookup) Pod(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
 	return registry.GetCached[*corev1.Pod](ctx, l.stores.core("pods"), namespace, name)

@@ -36,6 +36,9 @@ var deprecatedLabels = map[string]string{
 	"node-role.kubernetes.io/master":                `use "node-role.kubernetes.io/control-plane" instead`,
 }
 
+// DeprecatedLabel tells why a label of nodes should no longer be used; empty if it may.
+func DeprecatedLabel(key string) string { return deprecatedLabels[key] }
+
 // deprecatedAnnotations have no effect any more.
 var deprecatedAnnotations = map[string]string{
 	"scheduler.alpha.kubernetes.io/critical-pod":  `non-functional in v1.16+; use the "priorityClassName" field instead`,

@@ -5,6 +5,7 @@ import (
 
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	corev1 "k8s.io/api/core/v1"
@@ -44,4 +45,25 @@ func standardFinalizer(path *field.Path, name string) field.ErrorList {
 		return nil
 	}
 	return field.ErrorList{field.Invalid(path, name, "name is neither a standard finalizer name nor is it fully qualified")}
+}
+
+// TemplateMeta checks the metadata of a template of objects that are named by whoever makes them: only labels and annotations may be set.
+func TemplateMeta(path *field.Path, meta *metav1.ObjectMeta) field.ErrorList {
+	errs := apivalidation.ValidateAnnotations(meta.Annotations, path.Child("annotations"))
+	errs = append(errs, metav1validation.ValidateLabels(meta.Labels, path.Child("labels"))...)
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{
+		{"name", meta.Name != ""}, {"generateName", meta.GenerateName != ""}, {"namespace", meta.Namespace != ""},
+		{"selfLink", meta.SelfLink != ""}, {"uID", meta.UID != ""}, {"resourceVersion", meta.ResourceVersion != ""},
+		{"generation", meta.Generation != 0}, {"creationTimestamp", !meta.CreationTimestamp.IsZero()},
+		{"deletionTimestamp", meta.DeletionTimestamp != nil}, {"deletionGracePeriodSeconds", meta.DeletionGracePeriodSeconds != nil},
+		{"ownerReferences", len(meta.OwnerReferences) > 0}, {"finalizers", len(meta.Finalizers) > 0}, {"managedFields", len(meta.ManagedFields) > 0},
+	} {
+		if f.set {
+			errs = append(errs, field.Forbidden(path.Child(f.name), "cannot be set"))
+		}
+	}
+	return errs
 }

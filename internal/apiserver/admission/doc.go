@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	nodev1 "k8s.io/api/node/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apiserver/pkg/admission"
 )
 
@@ -19,6 +20,8 @@ type Lookup interface {
 	ServiceAccount(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error)
 	RuntimeClass(ctx context.Context, name string) (*nodev1.RuntimeClass, error)
 	Node(ctx context.Context, name string) (*corev1.Node, error)
+	// StorageClasses are all classes of storage; the list may be a moment old.
+	StorageClasses(ctx context.Context) ([]*storagev1.StorageClass, error)
 }
 
 // Chain is all plugins in their order.
@@ -30,6 +33,8 @@ func Chain(objects Lookup) admission.Interface {
 		newDefaultTolerationSeconds(),
 		newRuntimeClass(objects),
 		newPodResize(objects),
+		newStorage(objects),
+		newAdminAccess(objects),
 	)
 }
 

@@ -27,14 +27,18 @@ func GetCached[T runtime.Object](ctx context.Context, s *Store, namespace, name 
 	return obj, err
 }
 
-// ListCached adds to list the objects of a namespace, or of all if that is empty, that have the value in the indexed field of the kind. They
-// come out of the watch cache, and must not be changed.
+// ListCached adds to list the objects of a namespace, or of all if that is empty, that have the value in the indexed field of the kind;
+// an empty field lets all pass. They come out of the watch cache, and must not be changed.
 func ListCached[L runtime.Object](ctx context.Context, s *Store, namespace, field, value string) (L, error) {
 	var none L
 	ctx = request.WithNamespace(request.WithRequestInfo(ctx, &request.RequestInfo{
 		APIGroup: s.DefaultQualifiedResource.Group, Resource: s.DefaultQualifiedResource.Resource, Namespace: namespace,
 	}), namespace)
-	obj, err := s.List(ctx, &metainternalversion.ListOptions{FieldSelector: fields.OneTermEqualSelector(field, value), ResourceVersion: "0"})
+	options := &metainternalversion.ListOptions{ResourceVersion: "0"}
+	if field != "" {
+		options.FieldSelector = fields.OneTermEqualSelector(field, value)
+	}
+	obj, err := s.List(ctx, options)
 	if err != nil {
 		return none, err
 	}

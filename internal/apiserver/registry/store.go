@@ -56,6 +56,8 @@ func New(kind *api.Kind, typer runtime.ObjectTyper, options generic.RESTOptionsG
 		UpdateStrategy: plain,
 		DeleteStrategy: plain,
 		TableConvertor: table{kind},
+
+		ReturnDeletedObject: kind.ReturnDeleted,
 	}
 	if kind.Graceful != nil {
 		s.DeleteStrategy, s.ReturnDeletedObject = gracefulStrategy{plain}, true

@@ -32,6 +32,7 @@ func (t table) ConvertToTable(_ context.Context, obj, options runtime.Object) (*
 		if err := meta.EachListItem(obj, add); err != nil {
 			return nil, err
 		}
+		t.mark(out.Rows)
 		if list, err := meta.ListAccessor(obj); err == nil {
 			out.ResourceVersion, out.Continue, out.RemainingItemCount =
 				list.GetResourceVersion(), list.GetContinue(), list.GetRemainingItemCount()
@@ -48,4 +49,16 @@ func (t table) ConvertToTable(_ context.Context, obj, options runtime.Object) (*
 		out.ColumnDefinitions = t.kind.Columns
 	}
 	return out, nil
+}
+
+// mark lets the kind change the rows of a list.
+func (t table) mark(rows []metav1.TableRow) {
+	if t.kind.Mark == nil {
+		return
+	}
+	objs, cells := make([]runtime.Object, len(rows)), make([][]any, len(rows))
+	for i, r := range rows {
+		objs[i], cells[i] = r.Object.Object, r.Cells
+	}
+	t.kind.Mark(objs, cells)
 }
