@@ -144,7 +144,11 @@ func (a *Agent) createContainer(ctx context.Context, in criconf.ContainerInput, 
 	if err != nil {
 		return "", reasonConfigError, err
 	}
-	in.Env, err = criconf.Env(criconf.EnvInput{Pod: pod, Container: in.Spec.Container,
+	folders, err := a.envFolders(ctx, in)
+	if err != nil {
+		return "", reasonConfigError, err
+	}
+	in.Env, err = criconf.Env(criconf.EnvInput{Folders: folders,Pod: pod, Container: in.Spec.Container,
 		ConfigMap:   func(name string) (*corev1.ConfigMap, error) { return a.sources.GetConfigMap(ctx, pod.Namespace, name) },
 		Secret:      func(name string) (*corev1.Secret, error) { return a.sources.GetSecret(ctx, pod.Namespace, name) },
 		Services:    criconf.ServiceEnv(services, pod.Namespace, links),
@@ -175,6 +179,22 @@ func (a *Agent) createContainer(ctx context.Context, in criconf.ContainerInput, 
 	}
 	a.rotator.Add(id, filepath.Join(sandbox.GetLogDirectory(), config.GetLogPath()))
 	return id, "", nil
+}
+
+// envFolders are the folders of the volumes from which the container takes variables, by name.
+func (a *Agent) envFolders(ctx context.Context, in criconf.ContainerInput) (map[string]string, error) {
+	folders := map[string]string{}
+	for _, v := range in.Spec.Env {
+		if v.ValueFrom == nil || v.ValueFrom.FileKeyRef == nil {
+			continue
+		}
+		mounted, err := a.volumes.Setup(ctx, in.Pod)
+		if err != nil {
+			return nil, err
+		}
+		folders[v.ValueFrom.FileKeyRef.VolumeName] = mounted[v.ValueFrom.FileKeyRef.VolumeName].Path
+	}
+	return folders, nil
 }
 
 // mounts are the container's volumes, its hosts file and the file for its last words.

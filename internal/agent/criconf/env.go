@@ -27,6 +27,8 @@ type EnvInput struct {
 	// Services are those whose addresses the container is told: see ServiceEnv.
 	Services map[string]string
 	Facts    downward.Facts
+	// Folders are those of the Pod's volumes, by name, for variables that files have.
+	Folders map[string]string
 	// Allocatable is what the node can give to Pods.
 	Allocatable corev1.ResourceList
 }
@@ -142,6 +144,9 @@ func (in EnvInput) value(e corev1.EnvVar, values map[string]string) (value strin
 			return "", false, fmt.Errorf("couldn't find key %v in Secret %v/%v", ref.Key, in.Pod.Namespace, ref.Name)
 		}
 		return string(raw), ok, nil
+	}
+	if from := e.ValueFrom; from.FileKeyRef != nil {
+		return in.fromFile(from.FileKeyRef)
 	}
 	return "", false, fmt.Errorf("environment variable %s: this source of a value is not supported", e.Name)
 }

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	podrule "carob.dev/carob/internal/api/pod"
 )
 
 // Kubernetes' waits between restarts of a container that ends again and again.
@@ -25,7 +27,7 @@ func (f *Facts) Advance(pod *corev1.Pod, now time.Time) {
 	}
 	f.resized(pod)
 	if Ending(pod, f) {
-		f.Pending, f.Resizing = nil, nil
+		f.Pending, f.Resizing, f.RestartingSince = nil, nil, time.Time{}
 		if f.EndingSince.IsZero() {
 			f.EndingSince = now
 		}
@@ -34,6 +36,9 @@ func (f *Facts) Advance(pod *corev1.Pod, now time.Time) {
 	}
 	if !f.RestingSince.IsZero() {
 		f.dropUnstarted()
+		return
+	}
+	if f.restartAll(pod, now); !f.RestartingSince.IsZero() {
 		return
 	}
 	if f.Sandbox != nil && f.Sandbox.Stopped {
@@ -65,6 +70,42 @@ func (f *Facts) Advance(pod *corev1.Pod, now time.Time) {
 		}
 	}
 }
+
+// restartAll notes that a rule has all containers start again and, once they have ended, makes room for the next instance of each that there
+// was.
+func (f *Facts) restartAll(pod *corev1.Pod, now time.Time) {
+	if f.RestartingSince.IsZero() {
+		for _, spec := range containersOf(pod) {
+			c := f.Containers[spec.Name]
+			if spec.Kind != Ephemeral && c.State == Exited && c.Busy == "" &&
+				podrule.RestartRule(spec.Container, c.Exit.Code) == corev1.ContainerRestartRuleActionRestartAllContainers {
+				f.RestartingSince = now
+			}
+		}
+		if f.RestartingSince.IsZero() {
+			return
+		}
+	}
+	f.dropUnstarted()
+	for _, spec := range containersOf(pod) {
+		if c := f.Containers[spec.Name]; spec.Kind != Ephemeral && (c.running() || c.Busy != "") {
+			return
+		}
+	}
+	for _, spec := range containersOf(pod) {
+		if c := f.Containers[spec.Name]; spec.Kind != Ephemeral && c.State == Exited {
+			done := spec.Kind == Init && c.Exit.Code == 0
+			if !done && !c.Exit.FinishedAt.Before(f.RestartingSince) && podrule.RestartRule(spec.Container, c.Exit.Code) == "" {
+				c.Exit.Reason = restartingAll
+			}
+			f.reset(c)
+		}
+	}
+	f.RestartingSince, f.Initialized = time.Time{}, false
+}
+
+// restartingAll is the reason of containers that were stopped because all were to start again.
+const restartingAll = "RestartingAllContainers"
 
 // dropUnstarted gives up instances that were made and never started: there is no process to stop.
 func (f *Facts) dropUnstarted() {
@@ -178,6 +219,9 @@ func Ending(pod *corev1.Pod, f *Facts) bool {
 
 // finished says that nothing of the Pod is ever to start again, and none of its app containers runs.
 func finished(pod *corev1.Pod, f *Facts) bool {
+	if !f.RestartingSince.IsZero() {
+		return false
+	}
 	if sb := f.Sandbox; sb != nil && !sb.Ready && !outlivesSandbox(pod, f) {
 		return true
 	}

@@ -8,11 +8,13 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	podrule "carob.dev/carob/internal/api/pod"
 )
 
 // owned are the conditions that the agent writes, in Kubernetes' order. PodScheduled is the scheduler's unless nobody has set it.
 var owned = []corev1.PodConditionType{corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady,
-	corev1.PodScheduled, corev1.PodResizePending, corev1.PodResizeInProgress}
+	corev1.PodScheduled, corev1.PodResizePending, corev1.PodResizeInProgress, corev1.AllContainersRestarting}
 
 // Own says whether the agent writes conditions of the type.
 func Own(t corev1.PodConditionType) bool { return slices.Contains(owned, t) }
@@ -25,6 +27,9 @@ func conditions(pod *corev1.Pod, f *Facts, s *corev1.PodStatus, old []corev1.Pod
 		{Type: corev1.PodScheduled, Status: corev1.ConditionTrue},
 	}
 	var list []corev1.PodCondition
+	if podrule.MayRestartAll(&pod.Spec) {
+		fresh = append(fresh, allRestarting(f, s))
+	}
 	for _, c := range append(fresh, resizing(f)...) {
 		if c.ObservedGeneration == 0 {
 			c.ObservedGeneration = pod.Generation
@@ -59,6 +64,18 @@ func condition(t corev1.PodConditionType, ok bool, reason, message string) corev
 		c.Status = corev1.ConditionFalse
 	}
 	return c
+}
+
+func allRestarting(f *Facts, s *corev1.PodStatus) corev1.PodCondition {
+	switch {
+	case s.Phase == corev1.PodSucceeded:
+		return condition(corev1.AllContainersRestarting, false, "PodCompleted", "")
+	case s.Phase == corev1.PodFailed:
+		return condition(corev1.AllContainersRestarting, false, "PodFailed", "")
+	case f.RestartingSince.IsZero():
+		return condition(corev1.AllContainersRestarting, false, "", "")
+	}
+	return condition(corev1.AllContainersRestarting, true, "RestartAllContainersStarted", "container exited with restart policy rule")
 }
 
 // resizing are the conditions of changes of resources, which are there only as long as they are true.

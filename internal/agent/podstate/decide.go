@@ -103,7 +103,7 @@ func Decide(pod *corev1.Pod, f *Facts, now time.Time) Decision {
 
 // rest stops the containers and the sandbox, and keeps the rest.
 func (d *decider) rest() {
-	if d.endContainers() {
+	if d.endContainers(true) {
 		return
 	}
 	switch sb := d.f.Sandbox; {
@@ -155,6 +155,10 @@ func (d *decider) run() {
 				d.cancel(spec, c)
 			}
 		}
+		return
+	}
+	if !d.f.RestartingSince.IsZero() {
+		d.endContainers(false)
 		return
 	}
 	room := d.resize()
@@ -293,7 +297,7 @@ func Grace(pod *corev1.Pod) time.Duration {
 
 // end stops the containers: sidecars after all others, last first; then takes the rest apart.
 func (d *decider) end() {
-	if d.endContainers() {
+	if d.endContainers(true) {
 		return
 	}
 	f := d.f
@@ -318,8 +322,8 @@ func (d *decider) end() {
 	}
 }
 
-// endContainers asks for what ends the containers and says whether some have not ended.
-func (d *decider) endContainers() bool {
+// endContainers asks for what ends the containers, ephemeral ones only if all are meant, and says whether some have not ended.
+func (d *decider) endContainers(all bool) bool {
 	f := d.f
 	specs := containersOf(d.pod)
 	if sb := f.Sandbox; sb != nil && !sb.Ready && !sb.Stopped {
@@ -339,10 +343,13 @@ func (d *decider) endContainers() bool {
 	if since.IsZero() {
 		since = f.RestingSince
 	}
+	if since.IsZero() {
+		since = f.RestartingSince
+	}
 	left := max(since.Add(grace).Sub(d.now), leastGrace)
 	alive := false
 	for _, spec := range specs {
-		if spec.Kind != Sidecar {
+		if spec.Kind != Sidecar && (all || spec.Kind != Ephemeral) {
 			alive = d.endContainer(spec, grace, left) || alive
 		}
 	}

@@ -29,6 +29,8 @@ type Facts struct {
 	End *End `json:"end,omitempty"`
 	// EndingSince is when its containers began to be stopped for good; zero if that has not begun.
 	EndingSince time.Time `json:"endingSince,omitzero"`
+	// RestartingSince is when all containers began to be stopped because a rule has them all start again; zero if not.
+	RestartingSince time.Time `json:"restartingSince,omitzero"`
 	// Discard are containers and sandboxes that nothing needs any more.
 	Discard []Discarded `json:"discard,omitempty"`
 	// Granted is the cpu and memory that the Pod may have, Applied what its cgroup was made with; nil before that.

@@ -1,10 +1,11 @@
 package podstate
 
 import (
-	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+
+	podrule "carob.dev/carob/internal/api/pod"
 )
 
 // Kind tells what a container is in its Pod.
@@ -61,32 +62,15 @@ func Find(pod *corev1.Pod, name string) (Spec, bool) {
 // Containers lists all containers of the Pod: init ones and sidecars in order, app containers, ephemeral ones.
 func Containers(pod *corev1.Pod) []Spec { return containersOf(pod) }
 
-// restarts says whether an ended container is to be started again. The rules of the container come first, then its own policy, then the Pod's.
+// restarts says whether an ended container is to be started again.
 func restarts(pod *corev1.Pod, c Spec, code int32) bool {
-	if c.Kind == Ephemeral {
-		return false
-	}
-	for _, r := range c.RestartPolicyRules {
-		if r.ExitCodes == nil || r.Action != corev1.ContainerRestartRuleActionRestart {
-			continue
-		}
-		if slices.Contains(r.ExitCodes.Values, code) == (r.ExitCodes.Operator == corev1.ContainerRestartRuleOnExitCodesOpIn) {
-			return true
-		}
-	}
-	policy := corev1.ContainerRestartPolicy(pod.Spec.RestartPolicy)
-	if c.RestartPolicy != nil {
-		policy = *c.RestartPolicy
-	}
 	switch {
-	case policy == corev1.ContainerRestartPolicyNever:
+	case c.Kind == Ephemeral:
 		return false
-	case c.Kind == Init:
-		return code != 0
-	case policy == corev1.ContainerRestartPolicyOnFailure:
-		return code != 0
+	case c.Kind == Init && code == 0: // it has done its part, but for a rule about that
+		return podrule.RestartRule(c.Container, code) != ""
 	}
-	return true
+	return podrule.Restarts(&pod.Spec, c.Container, code)
 }
 
 // again says whether an ended instance is to be followed by another.

@@ -26,7 +26,8 @@ func validateContainers(path *field.Path, s *corev1.PodSpec, volumes map[string]
 			errs = append(errs, field.Duplicate(at.Child("name"), c.Name))
 		}
 		main[c.Name] = true
-		errs = append(errs, validateHooksAndProbes(at, c, grace)...)
+		errs = append(errs, validateHooksAndProbes(at, c, grace, s.OS)...)
+		errs = append(errs, validateRestart(at, c)...)
 	}
 	errs = append(errs, hostPortConflicts(path.Child("containers"), s.Containers)...)
 
@@ -40,10 +41,11 @@ func validateContainers(path *field.Path, s *corev1.PodSpec, volumes map[string]
 		if c.Name != "" {
 			init[c.Name] = true
 		}
+		errs = append(errs, validateRestart(at, c)...)
 		// Init containers run one by one, so only a container's own ports can clash.
 		errs = append(errs, hostPortConflicts(path.Child("initContainers"), s.InitContainers[i:i+1])...)
 		if isSidecar(c) {
-			errs = append(errs, validateHooksAndProbes(at, c, grace)...)
+			errs = append(errs, validateHooksAndProbes(at, c, grace, s.OS)...)
 		} else {
 			errs = append(errs, onlyForSidecars(at, c)...)
 			for j, p := range c.ResizePolicy {

@@ -50,8 +50,9 @@ func validateValueFrom(at *field.Path, v corev1.EnvVar) field.ErrorList {
 		count++
 		errs = append(errs, keyRef(at.Child("secretKeyRef"), ref.Name, ref.Key)...)
 	}
-	if from.FileKeyRef != nil {
+	if ref := from.FileKeyRef; ref != nil {
 		count++
+		errs = append(errs, fileKeyRef(at.Child("fileKeyRef"), ref)...)
 	}
 	switch {
 	case count == 0:
@@ -71,6 +72,48 @@ func keyRef(at *field.Path, name, key string) field.ErrorList {
 		return append(errs, field.Required(at.Child("key"), ""))
 	}
 	return append(errs, rule.ConfigMapKey(at.Child("key"), key)...)
+}
+
+func fileKeyRef(at *field.Path, ref *corev1.FileKeySelector) field.ErrorList {
+	var errs field.ErrorList
+	if ref.Key == "" {
+		errs = append(errs, field.Required(at.Child("key"), ""))
+	} else {
+		errs = append(errs, rule.Messages(at.Child("key"), ref.Key, validation.IsRelaxedEnvVarName(ref.Key))...)
+	}
+	if ref.VolumeName == "" {
+		errs = append(errs, field.Required(at.Child("volumeName"), ""))
+	} else {
+		errs = append(errs, rule.DNSLabel(at.Child("volumeName"), ref.VolumeName)...)
+	}
+	if ref.Path == "" {
+		return append(errs, field.Required(at.Child("path"), ""))
+	}
+	return append(errs, noBacksteps(at.Child("path"), ref.Path)...)
+}
+
+// fileKeyVolumes wants an emptyDir wherever a variable is read from a file.
+func fileKeyVolumes(path *field.Path, s *corev1.PodSpec) field.ErrorList {
+	volumes := map[string]*corev1.VolumeSource{}
+	for i := range s.Volumes {
+		volumes[s.Volumes[i].Name] = &s.Volumes[i].VolumeSource
+	}
+	var errs field.ErrorList
+	eachContainer(s, path, func(c *corev1.Container, path *field.Path) {
+		for i, v := range c.Env {
+			if v.ValueFrom == nil || v.ValueFrom.FileKeyRef == nil {
+				continue
+			}
+			name := v.ValueFrom.FileKeyRef.VolumeName
+			at := path.Child("env").Index(i).Child("valueFrom", "fileKeyRef", "volumeName")
+			if source := volumes[name]; source == nil {
+				errs = append(errs, field.NotFound(at, name))
+			} else if source.EmptyDir == nil {
+				errs = append(errs, field.Invalid(at, name, "referenced volume must be of type emptyDir"))
+			}
+		}
+	})
+	return errs
 }
 
 // validateEnvFrom reports a wrong number of sources at the list itself, as Kubernetes does.

@@ -11,7 +11,7 @@ import (
 )
 
 // validateHooksAndProbes checks what ordinary containers and sidecars have. grace is the Pod's termination grace period, in seconds.
-func validateHooksAndProbes(at *field.Path, c *corev1.Container, grace *int64) field.ErrorList {
+func validateHooksAndProbes(at *field.Path, c *corev1.Container, grace *int64, os *corev1.PodOS) field.ErrorList {
 	var errs field.ErrorList
 	if l := c.Lifecycle; l != nil {
 		if l.PostStart != nil {
@@ -19,6 +19,9 @@ func validateHooksAndProbes(at *field.Path, c *corev1.Container, grace *int64) f
 		}
 		if l.PreStop != nil {
 			errs = append(errs, validateHook(at.Child("lifecycle", "preStop"), l.PreStop, grace)...)
+		}
+		if l.StopSignal != nil {
+			errs = append(errs, validateStopSignal(at.Child("lifecycle", "stopSignal"), *l.StopSignal, os)...)
 		}
 	}
 	errs = append(errs, validateProbe(at.Child("livenessProbe"), c.LivenessProbe)...)
@@ -30,6 +33,25 @@ func validateHooksAndProbes(at *field.Path, c *corev1.Container, grace *int64) f
 	}
 	errs = append(errs, validateProbe(at.Child("startupProbe"), c.StartupProbe)...)
 	return append(errs, oneSuccess(at.Child("startupProbe"), c.StartupProbe)...)
+}
+
+// stopSignals are those that a container may be stopped with, sorted.
+var stopSignals = []corev1.Signal{corev1.SIGABRT, corev1.SIGALRM, corev1.SIGBUS, corev1.SIGCHLD, corev1.SIGCLD, corev1.SIGCONT, corev1.SIGFPE,
+	corev1.SIGHUP, corev1.SIGILL, corev1.SIGINT, corev1.SIGIO, corev1.SIGIOT, corev1.SIGKILL, corev1.SIGPIPE, corev1.SIGPOLL, corev1.SIGPROF,
+	corev1.SIGPWR, corev1.SIGQUIT, corev1.SIGRTMAX, corev1.SIGRTMAXMINUS1, corev1.SIGRTMAXMINUS10, corev1.SIGRTMAXMINUS11, corev1.SIGRTMAXMINUS12,
+	corev1.SIGRTMAXMINUS13, corev1.SIGRTMAXMINUS14, corev1.SIGRTMAXMINUS2, corev1.SIGRTMAXMINUS3, corev1.SIGRTMAXMINUS4, corev1.SIGRTMAXMINUS5,
+	corev1.SIGRTMAXMINUS6, corev1.SIGRTMAXMINUS7, corev1.SIGRTMAXMINUS8, corev1.SIGRTMAXMINUS9, corev1.SIGRTMIN, corev1.SIGRTMINPLUS1,
+	corev1.SIGRTMINPLUS10, corev1.SIGRTMINPLUS11, corev1.SIGRTMINPLUS12, corev1.SIGRTMINPLUS13, corev1.SIGRTMINPLUS14, corev1.SIGRTMINPLUS15,
+	corev1.SIGRTMINPLUS2, corev1.SIGRTMINPLUS3, corev1.SIGRTMINPLUS4, corev1.SIGRTMINPLUS5, corev1.SIGRTMINPLUS6, corev1.SIGRTMINPLUS7,
+	corev1.SIGRTMINPLUS8, corev1.SIGRTMINPLUS9, corev1.SIGSEGV, corev1.SIGSTKFLT, corev1.SIGSTOP, corev1.SIGSYS, corev1.SIGTERM, corev1.SIGTRAP,
+	corev1.SIGTSTP, corev1.SIGTTIN, corev1.SIGTTOU, corev1.SIGURG, corev1.SIGUSR1, corev1.SIGUSR2, corev1.SIGVTALRM, corev1.SIGWINCH,
+	corev1.SIGXCPU, corev1.SIGXFSZ}
+
+func validateStopSignal(at *field.Path, s corev1.Signal, os *corev1.PodOS) field.ErrorList {
+	if os == nil {
+		return field.ErrorList{field.Forbidden(at, "may not be set for containers with empty `spec.os.name`")}
+	}
+	return rule.Known(at, s, stopSignals...)
 }
 
 func oneSuccess(at *field.Path, p *corev1.Probe) field.ErrorList {

@@ -47,20 +47,23 @@ func conditions(path *field.Path, conditions []corev1.PodCondition) field.ErrorL
 
 // transitions refuses that a container which has ended for good runs again.
 func transitions(at *field.Path, p, old *corev1.Pod) field.ErrorList {
-	policy := old.Spec.RestartPolicy
-	sidecars := map[string]bool{}
-	for i := range old.Spec.InitContainers {
-		if c := &old.Spec.InitContainers[i]; isSidecar(c) {
-			sidecars[c.Name] = true
+	var errs field.ErrorList
+	if !MayRestartAll(&old.Spec) {
+		may := func(list []corev1.Container, init bool) func(name string, exit int32) bool {
+			return func(name string, exit int32) bool {
+				for i := range list {
+					if list[i].Name == name {
+						// A Pod whose sandbox died gets a new one unless it is never restarted, and its init containers run again, also those that had succeeded.
+						return init && old.Spec.RestartPolicy != corev1.RestartPolicyNever || Restarts(&old.Spec, &list[i], exit)
+					}
+				}
+				return false
+			}
 		}
+		errs = append(errs, revived(at.Child("containerStatuses"), p.Status.ContainerStatuses, old.Status.ContainerStatuses, may(old.Spec.Containers, false))...)
+		errs = append(errs, revived(at.Child("initContainerStatuses"), p.Status.InitContainerStatuses, old.Status.InitContainerStatuses,
+			may(old.Spec.InitContainers, true))...)
 	}
-	errs := revived(at.Child("containerStatuses"), p.Status.ContainerStatuses, old.Status.ContainerStatuses,
-		func(_ string, exit int32) bool {
-			return policy == corev1.RestartPolicyAlways || policy == corev1.RestartPolicyOnFailure && exit != 0
-		})
-	// A Pod whose sandbox died gets a new one unless it is never restarted, and its init containers run again, also those that had succeeded.
-	errs = append(errs, revived(at.Child("initContainerStatuses"), p.Status.InitContainerStatuses, old.Status.InitContainerStatuses,
-		func(name string, _ int32) bool { return policy != corev1.RestartPolicyNever || sidecars[name] })...)
 	return append(errs, revived(at.Child("ephemeralContainerStatuses"), p.Status.EphemeralContainerStatuses, old.Status.EphemeralContainerStatuses,
 		func(string, int32) bool { return false })...)
 }

@@ -3,8 +3,6 @@ package pod
 import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-
-	"carob.dev/carob/internal/api/rule"
 )
 
 // notYet is the detail of every refusal in this file.
@@ -26,7 +24,6 @@ func (r *refusals) add(path *field.Path, set bool) {
 func unsupportedSpec(path *field.Path, s *corev1.PodSpec) field.ErrorList {
 	var r refusals
 	r.add(path.Child("resourceClaims"), len(s.ResourceClaims) > 0)
-	r.add(path.Child("hostnameOverride"), s.HostnameOverride != nil)
 	r.add(path.Child("schedulingGroup"), s.SchedulingGroup != nil)
 	r.add(path.Child("evictionResponders"), len(s.EvictionResponders) > 0)
 	r.add(path.Child("os", "name"), s.OS != nil && s.OS.Name == corev1.Windows)
@@ -39,38 +36,16 @@ func unsupportedSpec(path *field.Path, s *corev1.PodSpec) field.ErrorList {
 		r.volume(path.Child("volumes").Index(i), &s.Volumes[i].VolumeSource)
 	}
 	eachContainer(s, path, r.container)
-	for i := range s.InitContainers {
-		if p := s.InitContainers[i].RestartPolicy; p != nil && *p != corev1.ContainerRestartPolicyAlways {
-			r.restartPolicy(path.Child("initContainers").Index(i).Child("restartPolicy"), *p)
-		}
-	}
-	for i := range s.Containers {
-		if p := s.Containers[i].RestartPolicy; p != nil {
-			r.restartPolicy(path.Child("containers").Index(i).Child("restartPolicy"), *p)
-		}
-	}
 	return r.errs
 }
 
-// restartPolicy refuses a container's own policy: a value that Kubernetes knows because Carob does not act on it, any other as unknown.
-func (r *refusals) restartPolicy(at *field.Path, p corev1.ContainerRestartPolicy) {
-	wrong := rule.Known(at, p, corev1.ContainerRestartPolicyAlways, corev1.ContainerRestartPolicyNever, corev1.ContainerRestartPolicyOnFailure)
-	r.errs = append(r.errs, wrong...)
-	r.add(at, len(wrong) == 0)
-}
-
 func (r *refusals) container(c *corev1.Container, at *field.Path) {
-	r.add(at.Child("restartPolicyRules"), len(c.RestartPolicyRules) > 0)
 	r.add(at.Child("volumeDevices"), len(c.VolumeDevices) > 0)
 	r.add(at.Child("resources", "claims"), len(c.Resources.Claims) > 0)
-	for i, v := range c.Env {
-		r.add(at.Child("env").Index(i).Child("valueFrom", "fileKeyRef"), v.ValueFrom != nil && v.ValueFrom.FileKeyRef != nil)
-	}
 	for i, m := range c.VolumeMounts {
 		r.add(at.Child("volumeMounts").Index(i).Child("bindMountOptions"), len(m.BindMountOptions) > 0)
 	}
 	if l := c.Lifecycle; l != nil {
-		r.add(at.Child("lifecycle", "stopSignal"), l.StopSignal != nil)
 		for name, h := range map[string]*corev1.LifecycleHandler{"postStart": l.PostStart, "preStop": l.PreStop} {
 			if h != nil {
 				r.httpGet(at.Child("lifecycle", name), h.HTTPGet)

@@ -110,6 +110,7 @@ func validateSpec(path *field.Path, s *corev1.PodSpec, isPod bool) field.ErrorLi
 	add(wrong)
 	add(validateContainers(path, s, volumes))
 	add(validatePodResources(path, s))
+	add(fileKeyVolumes(path, s))
 	if s.HostNetwork {
 		add(hostNetworkPorts(path.Child("containers"), s.Containers, isPod))
 	}
@@ -168,6 +169,7 @@ func validateNames(path *field.Path, s *corev1.PodSpec) field.ErrorList {
 	if s.Hostname != "" {
 		errs = append(errs, rule.DNSLabel(path.Child("hostname"), s.Hostname)...)
 	}
+	errs = append(errs, validateHostnameOverride(path, s)...)
 	if s.Subdomain != "" {
 		errs = append(errs, rule.DNSLabel(path.Child("subdomain"), s.Subdomain)...)
 	}
@@ -175,6 +177,25 @@ func validateNames(path *field.Path, s *corev1.PodSpec) field.ErrorList {
 		errs = append(errs, rule.OneOf(path.Child("preemptionPolicy"), *p, corev1.PreemptLowerPriority, corev1.PreemptNever)...)
 	}
 	return errs
+}
+
+func validateHostnameOverride(path *field.Path, s *corev1.PodSpec) field.ErrorList {
+	if s.HostnameOverride == nil {
+		return nil
+	}
+	at := path.Child("hostnameOverride")
+	var errs field.ErrorList
+	if s.SetHostnameAsFQDN != nil && *s.SetHostnameAsFQDN {
+		errs = append(errs, field.Forbidden(at, "may not be specified when setHostnameAsFQDN is true"))
+	}
+	if s.HostNetwork {
+		errs = append(errs, field.Forbidden(at, "may not be specified when hostNetwork is true"))
+	}
+	const most = 64 // characters that the kernel takes
+	if len(*s.HostnameOverride) > most {
+		errs = append(errs, field.TooLong(at, "", most))
+	}
+	return append(errs, rule.Subdomain(at, *s.HostnameOverride)...)
 }
 
 // validateOS lets Linux pass. Windows is a name that Kubernetes knows; Carob refuses it as unsupported.

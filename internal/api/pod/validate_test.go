@@ -150,8 +150,35 @@ func TestValidate(t *testing.T) {
 			"spec.containers[1].securityContext.appArmorProfile.localhostProfile: Invalid value: \"p\": can only be set when AppArmor type is Localhost",
 			"spec.securityContext.appArmorProfile.localhostProfile: Required value: must be set when AppArmor type is Localhost",
 		}},
-		{"own restart policy", func(p *corev1.Pod) { p.Spec.Containers[0].RestartPolicy = ptr.To(corev1.ContainerRestartPolicyNever) },
-			[]string{"spec.containers[0].restartPolicy: Forbidden: not supported by Carob yet"}},
+		{"own restart policy", func(p *corev1.Pod) { p.Spec.Containers[0].RestartPolicy = ptr.To(corev1.ContainerRestartPolicyNever) }, nil},
+		{"restart rules without a policy", func(p *corev1.Pod) {
+			p.Spec.Containers[0].RestartPolicyRules = []corev1.ContainerRestartRule{{Action: "Dance"}, {Action: corev1.ContainerRestartRuleActionRestart,
+				ExitCodes: &corev1.ContainerRestartRuleOnExitCodes{Operator: "Like", Values: make([]int32, 256)}}}
+		}, []string{"spec.containers[0].restartPolicy: Required value: must specify restartPolicy when restart rules are used",
+			`spec.containers[0].restartPolicyRules[0].action: Unsupported value: "Dance": supported values: "Restart", "RestartAllContainers"`,
+			"spec.containers[0].restartPolicyRules[0].exitCodes: Required value: must be specified",
+			`spec.containers[0].restartPolicyRules[1].exitCodes.operator: Unsupported value: "Like": supported values: "In", "NotIn"`,
+			"spec.containers[0].restartPolicyRules[1].exitCodes.values: Too many: 256: must have at most 255 items"}},
+		{"stop signal without an OS", func(p *corev1.Pod) { p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{StopSignal: ptr.To(corev1.SIGUSR1)} },
+			[]string{"spec.containers[0].lifecycle.stopSignal: Forbidden: may not be set for containers with empty `spec.os.name`"}},
+		{"stop signal", func(p *corev1.Pod) {
+			p.Spec.OS = &corev1.PodOS{Name: corev1.Linux}
+			p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{StopSignal: ptr.To(corev1.SIGUSR1)}
+		}, nil},
+		{"host name", func(p *corev1.Pod) { p.Spec.HostnameOverride = ptr.To("a.b") }, nil},
+		{"wrong host name", func(p *corev1.Pod) {
+			p.Spec.HostnameOverride, p.Spec.SetHostnameAsFQDN = ptr.To(strings.Repeat("a", 65)), ptr.To(true)
+		}, []string{"spec.hostnameOverride: Forbidden: may not be specified when setHostnameAsFQDN is true",
+			`spec.hostnameOverride: Too long: may not be more than 64 bytes`}},
+		{"variable from a file", func(p *corev1.Pod) {
+			p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{Name: "env"})
+			p.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "A", ValueFrom: &corev1.EnvVarSource{FileKeyRef: &corev1.FileKeySelector{Key: "A", VolumeName: "env", Path: "x"}}}}
+		}, nil},
+		{"variable from nowhere", func(p *corev1.Pod) {
+			p.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "A", ValueFrom: &corev1.EnvVarSource{FileKeyRef: &corev1.FileKeySelector{Key: "=", VolumeName: "none", Path: "../x"}}}}
+		}, []string{`spec.containers[0].env[0].valueFrom.fileKeyRef.key: Invalid value: "=": a valid environment variable name must consist only of printable ASCII characters other than '='`,
+			`spec.containers[0].env[0].valueFrom.fileKeyRef.path: Invalid value: "../x": must not contain '..'`,
+			`spec.containers[0].env[0].valueFrom.fileKeyRef.volumeName: Not found: "none"`}},
 		{"an init container's own restart policy", func(p *corev1.Pod) {
 			p.Spec.InitContainers[0].RestartPolicy = ptr.To(corev1.ContainerRestartPolicy("Often"))
 		}, []string{`spec.initContainers[0].restartPolicy: Unsupported value: "Often": supported values: "Always", "Never", "OnFailure"`}},
