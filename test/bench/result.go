@@ -92,6 +92,7 @@ var measurements = []measurement{
 	{name: "replicas100", what: "a Deployment of 100 replicas until all are Ready", run: replicas(100, 5000, 1)},
 	{name: "pods30", what: "with 30 Pods: memory, per-Pod overhead, idle processor time", run: thirtyPods},
 	{name: "kubectl", what: "memory after kubectl has explained and applied", run: memoryKubectl},
+	{name: "import", what: "an image of 200 MB from its archive, beside containerd where that was built (make containerd)", run: importTimes},
 	{name: "runtime", what: "the Pod runtime without API and agent: one Pod up and down, cold and warm, 30 at once, and where the time goes", run: runtimeAlone},
 	{name: "runtime500", what: "the Pod runtime with many Pods (-pods, 500)", run: runtimeDensity, long: true},
 	{name: "density", what: "many Pods on one node (-pods, 500): created, listed, deleted", run: density, long: true},

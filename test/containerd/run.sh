@@ -17,7 +17,7 @@ cd test/containerd
 containerd=github.com/containerd/containerd/v2 plugins=github.com/containernetworking/plugins/plugins
 version=$(go list -m -f '{{.Version}}' $containerd)
 go build -trimpath -ldflags "-s -w -X $containerd/version.Version=$version" -o "$root/build/containerd/" \
-  $containerd/cmd/containerd $containerd/cmd/containerd-shim-runc-v2 $plugins/ipam/host-local $plugins/main/bridge $plugins/main/loopback $plugins/meta/portmap
+  $containerd/cmd/containerd $containerd/cmd/containerd-shim-runc-v2 $containerd/cmd/ctr $plugins/ipam/host-local $plugins/main/bridge $plugins/main/loopback $plugins/meta/portmap
 go test -trimpath -c -o "$root/build/containerd.test" .
 
 TMPDIR=$(mktemp -d /tmp/carob-containerd.XXXXXX)

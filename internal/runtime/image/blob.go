@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"carob.dev/carob/internal/failpoint"
+	"carob.dev/carob/internal/sys"
 )
 
 // source is where content comes from: a registry's hosts, or an archive that was read before.
@@ -128,7 +129,7 @@ func (s *Store) addBlob(r io.Reader, want digest.Digest) (_ ocispec.Descriptor, 
 		}
 	}()
 	sum := alg.Hash()
-	size, err := io.Copy(io.MultiWriter(f, sum), r)
+	size, err := io.Copy(io.MultiWriter(&sys.Eager{File: f}, sum), r)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}

@@ -14,6 +14,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"carob.dev/carob/internal/sys"
 )
 
 const (
@@ -235,6 +237,7 @@ func (w *writer) content(ctx context.Context, fd int, size int64, data io.Reader
 			w.layer.Bytes += int64(n+blockBytes-1) &^ (blockBytes - 1)
 		}
 		at += int64(n)
+		sys.WriteBack(fd, at, int64(n))
 	}
 	if hole {
 		return unix.Ftruncate(fd, size)
