@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -29,7 +30,7 @@ import (
 	"carob.dev/carob/internal/agent/probe"
 	"carob.dev/carob/internal/agent/pull"
 	"carob.dev/carob/internal/agent/server"
-	"carob.dev/carob/internal/agent/volume"
+	"carob.dev/carob/internal/agent/volume/csi"
 	"carob.dev/carob/internal/sys"
 	"carob.dev/carob/internal/version"
 )
@@ -52,6 +53,7 @@ type Agent struct {
 
 	// volumes, sources and ranges are set once Run has begun.
 	volumes Volumes
+	drivers atomic.Pointer[csi.Node]
 	sources *followed
 	ranges  *idrange.Ranges
 
@@ -80,7 +82,7 @@ func New(cfg Config) (*Agent, error) {
 		puller: pull.New(cfg.Images, cfg.Recorder, cfg.Clock), handlers: probe.New(cfg.Runtime, cfg.kubernetesMinor())}
 	a.node = node.New(node.Config{Name: cfg.NodeName, Client: cfg.Client, Images: cfg.Images, Runtime: cfg.Runtime, MaxPods: cfg.MaxPods,
 		PodCIDR: cfg.PodCIDR, IPs: cfg.NodeIPs, Port: cfg.Port, Machine: machine, Root: cfg.Root, KubernetesVersion: version.KubernetesVersion,
-		RuntimeVersion: cfg.RuntimeName + "://" + cfg.RuntimeVersion, Recorder: cfg.Recorder, Log: cfg.Log, Clock: cfg.Clock})
+		RuntimeVersion: cfg.RuntimeName + "://" + cfg.RuntimeVersion, Recorder: cfg.Recorder, Log: cfg.Log, Clock: cfg.Clock, VolumesInUse: a.volumesInUse})
 	a.images = imagegc.New(imagegc.Config{Images: cfg.Images, Containers: cfg.ImageUsers, Policy: cfg.ImageGC, Recorder: cfg.Recorder,
 		Node: &corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: cfg.NodeName, UID: types.UID(cfg.NodeName)}, Log: cfg.Log, Clock: cfg.Clock})
 	a.rotator = logs.NewRotator(cfg.ContainerLogs, cfg.Runtime.ReopenContainerLog, cfg.Clock, cfg.Log)
@@ -142,8 +144,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer cancel()
 	a.volumes = a.cfg.Volumes
 	if a.volumes == nil {
-		a.volumes = volume.New(volume.Config{Dir: a.cfg.podsDir(), Sources: a.sources, Token: a.cfg.token, Allocatable: a.node.Allocatable,
-			Log: a.cfg.Log, Clock: a.cfg.Clock})
+		if err := a.makeVolumes(ctx); err != nil {
+			return fmt.Errorf("agent: %w", err)
+		}
 	}
 	a.wg.Go(func() { a.node.Run(ctx) })
 	a.wg.Go(func() { a.rotator.Run(ctx) })

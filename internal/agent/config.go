@@ -85,6 +85,8 @@ type Config struct {
 	ImageGC imagegc.Policy
 	// ImageUsers lists the containers whose images stay: Runtime when nil; all of a runtime's where others use it too.
 	ImageUsers imagegc.Containers
+	// KubeletDir is the name by which CSI drivers know Root: a symbolic link to it, made if nothing is there. Empty: Root itself.
+	KubeletDir string
 	// Security is what Pods may ask of the kernel.
 	Security admit.Security
 	// SeccompDir is the absolute folder of seccomp profiles that Pods may name; Root/seccomp when empty.

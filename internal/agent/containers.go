@@ -21,6 +21,7 @@ import (
 	"carob.dev/carob/internal/agent/podstate"
 	"carob.dev/carob/internal/agent/probe"
 	"carob.dev/carob/internal/agent/pull"
+	"carob.dev/carob/internal/agent/volume"
 )
 
 // Reasons of waiting containers.
@@ -160,7 +161,14 @@ func (a *Agent) createContainer(ctx context.Context, in criconf.ContainerInput, 
 	if err := a.haveHosts(pod, ips); err != nil {
 		return "", reasonConfigError, err
 	}
-	if in.Mounts, err = a.mounts(ctx, in); err != nil {
+	mounted, err := a.volumes.Setup(ctx, pod)
+	if err != nil {
+		return "", reasonConfigError, err
+	}
+	if in.Mounts, err = a.mounts(ctx, in, mounted); err != nil {
+		return "", reasonConfigError, err
+	}
+	if in.Devices, err = devices(in.Spec.Container, mounted); err != nil {
 		return "", reasonConfigError, err
 	}
 	in.Users = a.ranges.Of(pod.UID)
@@ -198,11 +206,7 @@ func (a *Agent) envFolders(ctx context.Context, in criconf.ContainerInput) (map[
 }
 
 // mounts are the container's volumes, its hosts file and the file for its last words.
-func (a *Agent) mounts(ctx context.Context, in criconf.ContainerInput) ([]*runtimeapi.Mount, error) {
-	mounted, err := a.volumes.Setup(ctx, in.Pod)
-	if err != nil {
-		return nil, err
-	}
+func (a *Agent) mounts(ctx context.Context, in criconf.ContainerInput, mounted map[string]volume.Mounted) ([]*runtimeapi.Mount, error) {
 	values := map[string]string{}
 	for _, e := range in.Env {
 		values[e.Name] = e.Value
@@ -233,9 +237,6 @@ func (a *Agent) mounts(ctx context.Context, in criconf.ContainerInput) ([]*runti
 		}
 		hosts = hosts || m.MountPath == "/etc/hosts"
 		list = append(list, criconf.Mount(m, path, mounted[m.Name].ReadOnly))
-	}
-	if len(in.Spec.VolumeDevices) > 0 {
-		return nil, fmt.Errorf("container %q: volumeDevices are not supported", in.Spec.Name)
 	}
 	dir := a.cfg.podDir(in.Pod.UID)
 	if !hosts {

@@ -104,9 +104,16 @@ func (w *worker) prepare() func(context.Context) func() {
 				w.event(corev1.EventTypeWarning, "FailedMount", m)
 			}
 			w.trouble("prepare", err)
+			if soon := a.cfg.Clock.Now().Add(pendingPause); volume.Pending(err) && w.facts.Trouble.RetryAt.After(soon) {
+				w.facts.Trouble.RetryAt = soon
+			}
 		}
 	}
 }
+
+// pendingPause is the longest time between two looks at a claim that is not bound or a volume that is not attached, of which a node is not told:
+// two small requests each time.
+const pendingPause = 2 * time.Second
 
 // volumeErrors are the messages of the volumes that failed, or that of err as a whole.
 func volumeErrors(err error) []string {

@@ -21,6 +21,8 @@ import (
 type Sources interface {
 	GetConfigMap(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error)
 	GetSecret(ctx context.Context, namespace, name string) (*corev1.Secret, error)
+	GetPersistentVolumeClaim(ctx context.Context, namespace, name string) (*corev1.PersistentVolumeClaim, error)
+	GetPersistentVolume(ctx context.Context, name string) (*corev1.PersistentVolume, error)
 }
 
 // followed are the ConfigMaps and Secrets of this node's Pods, each watched while some Pod refers to it. Until its watch is there an object
@@ -158,6 +160,16 @@ func (f *followed) GetSecret(ctx context.Context, namespace, name string) (*core
 	return get(f, objectKey{kindSecret, namespace, name}, func() (*corev1.Secret, error) {
 		return f.client.CoreV1().Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
 	})
+}
+
+// GetPersistentVolumeClaim asks the API: a node may read claims, not watch them.
+func (f *followed) GetPersistentVolumeClaim(ctx context.Context, namespace, name string) (*corev1.PersistentVolumeClaim, error) {
+	return f.client.CoreV1().PersistentVolumeClaims(namespace).Get(ctx, name, metav1.GetOptions{})
+}
+
+// GetPersistentVolume asks the API: a node may read volumes, not watch them.
+func (f *followed) GetPersistentVolume(ctx context.Context, name string) (*corev1.PersistentVolume, error) {
+	return f.client.CoreV1().PersistentVolumes().Get(ctx, name, metav1.GetOptions{})
 }
 
 func get[T metav1.Object](f *followed, key objectKey, live func() (T, error)) (T, error) {

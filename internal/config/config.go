@@ -65,7 +65,7 @@ func Default(root string) Config {
 	return Config{
 		Root:              root,
 		APIBind:           netip.MustParseAddrPort("0.0.0.0:6443"),
-		Node:              defaultNode(),
+		Node:              defaultNode(root),
 		PodCIDR:           netip.MustParsePrefix("10.42.0.0/16"),
 		NodeCIDRMaskSize:  24,
 		ServiceCIDR:       netip.MustParsePrefix("10.43.0.0/16"),

@@ -1,7 +1,9 @@
 package config
 
 import (
+	"errors"
 	"net/netip"
+	"path/filepath"
 	"strconv"
 )
 
@@ -9,9 +11,18 @@ import (
 type Node struct {
 	// Bind is the address of the agent's own server (logs, exec, statistics), as 10250 is kubelet's. With port 0 there is none.
 	Bind netip.AddrPort
+	// KubeletDir is the name by which CSI drivers, whose manifests say /var/lib/kubelet, know the root: a symbolic link that the agent makes.
+	// Empty: they must be told the root itself.
+	KubeletDir string
 }
 
-func defaultNode() Node { return Node{Bind: netip.MustParseAddrPort("0.0.0.0:10250")} }
+func defaultNode(root string) Node {
+	n := Node{Bind: netip.MustParseAddrPort("0.0.0.0:10250")}
+	if root == DefaultRoot {
+		n.KubeletDir = "/var/lib/kubelet"
+	}
+	return n
+}
 
 func nodeSettings() []setting {
 	return []setting{
@@ -32,6 +43,15 @@ func nodeSettings() []setting {
 				a, err := netip.ParseAddr(v)
 				c.Node.Bind = netip.AddrPortFrom(a, c.Node.Bind.Port())
 				return err
+			}},
+		{"kubelet-dir", "folder that CSI drivers expect the node's state in: a link to the root, made if nothing is there; empty for none, as for any root but the default",
+			func(c *Config) string { return c.Node.KubeletDir },
+			func(c *Config, v string) error {
+				if v != "" && !filepath.IsAbs(v) {
+					return errors.New("must be an absolute path")
+				}
+				c.Node.KubeletDir = v
+				return nil
 			}},
 	}
 }

@@ -20,6 +20,7 @@ type ContainerInput struct {
 	ImageUser ImageUser
 	Env       []Var
 	Mounts    []*runtimeapi.Mount
+	Devices   []*runtimeapi.Device
 	// VolumeImages are the IDs of the images that the container mounts, by volume.
 	VolumeImages map[string]string
 	// TargetID is the running container whose process namespace an ephemeral one joins; empty for none.
@@ -62,6 +63,7 @@ func Container(in ContainerInput) (*runtimeapi.ContainerConfig, error) {
 		WorkingDir: c.WorkingDir,
 		Envs:       envs,
 		Mounts:     in.Mounts,
+		Devices:    in.Devices,
 		Labels: map[string]string{LabelPodName: pod.Name, LabelPodNamespace: pod.Namespace, LabelPodUID: string(pod.UID),
 			LabelContainerName: c.Name},
 		Annotations: map[string]string{annotationRestarts: strconv.Itoa(int(in.Attempt)), annotationMessagePath: c.TerminationMessagePath,

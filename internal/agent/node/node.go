@@ -49,6 +49,8 @@ type Config struct {
 	Recorder       record.EventRecorder
 	Log            *slog.Logger
 	Clock          clock.Clock
+	// VolumesInUse are the attached volumes that the node may have mounted. Poke when they change. May be nil.
+	VolumesInUse func() []corev1.UniqueVolumeName
 }
 
 // Node is this node's object in the API. What it last wrote belongs to Run's goroutine.
@@ -244,10 +246,18 @@ func (n *Node) relabel(ctx context.Context, have, want *corev1.Node) (*corev1.No
 // report writes the status if it has changed, or anyway when it is due.
 func (n *Node) report(ctx context.Context, due bool) error {
 	s := status(n.look(ctx), n.sent, n.cfg.Clock.Now())
+	s.VolumesInUse = n.volumesInUse()
 	if !due && apiequality.Semantic.DeepEqual(withoutHeartbeats(s), withoutHeartbeats(*n.sent)) {
 		return nil
 	}
 	return n.write(ctx, s)
+}
+
+func (n *Node) volumesInUse() []corev1.UniqueVolumeName {
+	if n.cfg.VolumesInUse == nil {
+		return nil
+	}
+	return n.cfg.VolumesInUse()
 }
 
 func withoutHeartbeats(s corev1.NodeStatus) corev1.NodeStatus {
@@ -270,7 +280,7 @@ func (n *Node) write(ctx context.Context, s corev1.NodeStatus) error {
 		}
 	}
 	before.Conditions = kept
-	s.VolumesAttached, s.VolumesInUse, s.Config, s.Phase = before.VolumesAttached, before.VolumesInUse, before.Config, before.Phase
+	s.VolumesAttached, s.Config, s.Phase = before.VolumesAttached, before.Config, before.Phase
 	old, err := json.Marshal(corev1.Node{Status: *before})
 	if err != nil {
 		return err

@@ -46,6 +46,8 @@ func TestMain(m *testing.M) {
 type fakeSources struct {
 	configMaps map[string]*corev1.ConfigMap
 	secrets    map[string]*corev1.Secret
+	claims     map[string]*corev1.PersistentVolumeClaim
+	volumes    map[string]*corev1.PersistentVolume
 }
 
 func (f *fakeSources) GetConfigMap(_ context.Context, _, name string) (*corev1.ConfigMap, error) {
@@ -62,11 +64,26 @@ func (f *fakeSources) GetSecret(_ context.Context, _, name string) (*corev1.Secr
 	return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "secrets"}, name)
 }
 
+func (f *fakeSources) GetPersistentVolumeClaim(_ context.Context, _, name string) (*corev1.PersistentVolumeClaim, error) {
+	if c := f.claims[name]; c != nil {
+		return c, nil
+	}
+	return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "persistentvolumeclaims"}, name)
+}
+
+func (f *fakeSources) GetPersistentVolume(_ context.Context, name string) (*corev1.PersistentVolume, error) {
+	if pv := f.volumes[name]; pv != nil {
+		return pv, nil
+	}
+	return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "persistentvolumes"}, name)
+}
+
 type fixture struct {
 	*Volumes
 	sources *fakeSources
 	clock   *clocktesting.FakePassiveClock
 	pod     *corev1.Pod
+	events  []string
 }
 
 // newFixture makes Volumes and a Pod with the volumes, mounted by the container c at /<volume>.
@@ -100,7 +117,9 @@ func newFixture(t *testing.T, volumes ...corev1.Volume) *fixture {
 
 // restart makes new Volumes over the same folder, as after kill -9.
 func (f *fixture) restart(t *testing.T, dir string) *Volumes {
-	return New(Config{Dir: dir, Sources: f.sources, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Clock: f.clock})
+	return New(Config{Dir: dir, Sources: f.sources, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Clock: f.clock,
+		NodeLabels: func() (map[string]string, error) { return map[string]string{"kubernetes.io/hostname": "n1"}, nil },
+		Event:      func(_ *corev1.Pod, reason, message string) { f.events = append(f.events, reason+": "+message) }})
 }
 
 func (f *fixture) setup(t *testing.T) map[string]Mounted {

@@ -1,16 +1,14 @@
 package volume
 
 import (
-	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
-	"os"
-	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"carob.dev/carob/internal/agent/volume/mountpoint"
 )
 
 // mountTmpfs puts a tmpfs on dir unless one is there. size is its limit in bytes, 0 for the kernel's default of half the
@@ -63,97 +61,5 @@ func hasMounted(dir string, magic int64) (bool, error) {
 	if int64(st.Type) != magic {
 		return false, nil
 	}
-	return isMountpoint(dir)
-}
-
-// isMountpoint says whether something is mounted on path itself.
-func isMountpoint(path string) (bool, error) {
-	var st unix.Statx_t
-	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, 0, &st)
-	if err != nil {
-		return false, fmt.Errorf("look at %s: %w", path, err)
-	}
-	if st.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT != 0 {
-		return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
-	}
-	mounts, err := mountsBelow(path)
-	return slices.Contains(mounts, path), err
-}
-
-// unmountBelow unmounts dir and everything under it, last mounted first.
-func unmountBelow(dir string) error {
-	mounts, err := mountsBelow(dir)
-	if err != nil {
-		return err
-	}
-	for _, m := range slices.Backward(mounts) {
-		if err := unmount(m); err != nil {
-			return err
-		}
-	}
-	if len(mounts) == 0 {
-		return nil
-	}
-	left, err := mountsBelow(dir)
-	if err == nil && len(left) > 0 {
-		err = fmt.Errorf("still mounted: %s", strings.Join(left, ", "))
-	}
-	return err
-}
-
-// unmount unmounts what was mounted on path last. Nothing there is no error.
-func unmount(path string) error {
-	err := unix.Unmount(path, unix.UMOUNT_NOFOLLOW)
-	if errors.Is(err, unix.EBUSY) {
-		err = unix.Unmount(path, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH)
-	}
-	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("unmount %s: %w", path, err)
-	}
-	return nil
-}
-
-// mountsBelow lists the mount points at and under dir in the order they were mounted.
-func mountsBelow(dir string) ([]string, error) {
-	f, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	var out []string
-	escaped := strings.ContainsAny(dir, " \t\n\\")
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		if !escaped && !bytes.Contains(lines.Bytes(), []byte(dir)) {
-			continue // most are of other Pods
-		}
-		fields := strings.Fields(lines.Text())
-		if len(fields) < 5 {
-			continue
-		}
-		if point := unescape(fields[4]); point == dir || strings.HasPrefix(point, dir+"/") {
-			out = append(out, point)
-		}
-	}
-	return out, lines.Err()
-}
-
-// unescape undoes the \ooo that mountinfo writes for blanks and backslashes.
-func unescape(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
+	return mountpoint.Is(dir)
 }

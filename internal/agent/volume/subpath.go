@@ -14,6 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
+
+	"carob.dev/carob/internal/agent/volume/mountpoint"
 )
 
 // beneath is how paths in a volume are looked up: containers may have put any symbolic link there.
@@ -29,10 +31,11 @@ func (v *Volumes) Resolve(ctx context.Context, pod *corev1.Pod, container string
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
-	root, err := v.root(pod, mount.Name)
-	if err != nil {
-		return "", err
+	m, ok := state.mounted[mount.Name]
+	if !ok || m.Path == "" {
+		return "", fmt.Errorf("volume %q is not in the Pod, or not mounted", mount.Name)
 	}
+	root := m.Path
 	if mount.SubPath == "" {
 		return root, nil
 	}
@@ -55,24 +58,6 @@ func (v *Volumes) Resolve(ctx context.Context, pod *corev1.Pod, container string
 		return "", fmt.Errorf("failed to prepare subPath for volumeMount %q of container %q: %w", mount.Name, container, err)
 	}
 	return target, nil
-}
-
-func (v *Volumes) root(pod *corev1.Pod, name string) (string, error) {
-	for i := range pod.Spec.Volumes {
-		vol := &pod.Spec.Volumes[i]
-		if vol.Name != name {
-			continue
-		}
-		p, ok := pluginOf(vol)
-		if !ok {
-			return "", fmt.Errorf("volume %q: this kind of volume is not supported", name)
-		}
-		if vol.HostPath != nil {
-			return vol.HostPath.Path, nil
-		}
-		return v.volumeDir(pod.UID, p.name, name)
-	}
-	return "", fmt.Errorf("volume %q is not in the Pod", name)
 }
 
 // subPathTarget is where the subPath of one volumeMount is bound: volume-subpaths/<volume>/<container>/<number of the mount>.
@@ -101,19 +86,20 @@ func mountIndex(pod *corev1.Pod, container string, mount corev1.VolumeMount) int
 }
 
 type containerMounts struct {
-	name   string
-	mounts []corev1.VolumeMount
+	name    string
+	mounts  []corev1.VolumeMount
+	devices []corev1.VolumeDevice
 }
 
 func allContainers(pod *corev1.Pod) []containerMounts {
 	var out []containerMounts
 	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
 		for _, c := range list {
-			out = append(out, containerMounts{c.Name, c.VolumeMounts})
+			out = append(out, containerMounts{c.Name, c.VolumeMounts, c.VolumeDevices})
 		}
 	}
 	for _, c := range pod.Spec.EphemeralContainers {
-		out = append(out, containerMounts{c.Name, c.VolumeMounts})
+		out = append(out, containerMounts{c.Name, c.VolumeMounts, c.VolumeDevices})
 	}
 	return out
 }
@@ -200,14 +186,14 @@ func bind(src *os.File, target string) error {
 	dir := want.Mode&unix.S_IFMT == unix.S_IFDIR
 	err := unix.Lstat(target, &have)
 	if err == nil {
-		at, err := isMountpoint(target)
+		at, err := mountpoint.Is(target)
 		if err != nil {
 			return err
 		}
 		if at && have.Dev == want.Dev && have.Ino == want.Ino {
 			return nil
 		}
-		if err := unmountBelow(target); err != nil {
+		if err := mountpoint.UnmountBelow(target); err != nil {
 			return err
 		}
 		if err := os.Remove(target); err != nil {

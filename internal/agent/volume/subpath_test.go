@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"carob.dev/carob/internal/agent/volume/mountpoint"
 )
 
 func TestSubPath(t *testing.T) {
@@ -45,7 +47,7 @@ func TestSubPath(t *testing.T) {
 	if entries, err := os.ReadDir(outside); err != nil || len(entries) != 1 {
 		t.Errorf("made outside: %v, %v", entries, err)
 	}
-	if mounts, err := mountsBelow(f.cfg.Dir); err != nil || len(mounts) != 1 {
+	if mounts, err := mountpoint.Below(f.cfg.Dir); err != nil || len(mounts) != 1 {
 		t.Errorf("mounts: %v, %v; want one, the last", mounts, err)
 	}
 }

@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/types"
+
+	"carob.dev/carob/internal/agent/volume/mountpoint"
 )
 
 // Teardown unmounts and removes all volumes of the Pod, and the Pod's folder if nothing else is in it. It may be repeated, and
@@ -25,16 +27,14 @@ func (v *Volumes) Teardown(ctx context.Context, uid types.UID) error {
 	if err != nil {
 		return fmt.Errorf("tear down volumes: %w", err)
 	}
-	if err := remove(dir); err != nil {
+	if err := v.remove(ctx, uid, dir); err != nil {
 		return fmt.Errorf("tear down volumes of Pod %s: %w", uid, err)
 	}
-	v.mu.Lock()
-	delete(v.pods, uid)
-	v.mu.Unlock()
+	v.left(uid)
 	return nil
 }
 
-func remove(dir string) error {
+func (v *Volumes) remove(ctx context.Context, uid types.UID, dir string) error {
 	dir, err := realPath(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -42,26 +42,37 @@ func remove(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := removeMounted(filepath.Join(dir, "volumes")); err != nil {
+	// What is bound from a volume goes before the volume: a driver may want nothing of it in use.
+	if err := removeFolder(filepath.Join(dir, "volume-subpaths")); err != nil {
 		return err
 	}
-	for _, part := range []string{"volume-subpaths", "volumes"} {
-		sub := filepath.Join(dir, part)
-		if _, err := os.Lstat(sub); errors.Is(err, fs.ErrNotExist) {
-			continue // to look through all that the machine has mounted takes a while
-		}
-		if err := unmountBelow(sub); err != nil {
+	if v.cfg.CSI != nil {
+		if err := v.cfg.CSI.Unpublish(ctx, uid); err != nil {
 			return err
 		}
-		// Nothing is mounted there any more, and RemoveAll follows no link: it cannot leave the folder.
-		if err := os.RemoveAll(sub); err != nil {
-			return err
-		}
+	}
+	volumes := filepath.Join(dir, "volumes")
+	if err := removeMounted(volumes); err != nil {
+		return err
+	}
+	if err := removeFolder(volumes); err != nil {
+		return err
 	}
 	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) {
 		return err
 	}
 	return nil
+}
+
+// removeFolder unmounts what is mounted in dir and removes it.
+func removeFolder(dir string) error {
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil // to look through all that the machine has mounted takes a while
+	}
+	if err := mountpoint.UnmountBelow(dir); err != nil {
+		return err
+	}
+	return removeTree(dir)
 }
 
 // removeMounted removes the volumes that are mounts of their own, and all that is mounted in them. Where a Pod has no others, nobody needs to
@@ -83,14 +94,14 @@ func removeMounted(volumes string) error {
 		for _, e := range entries {
 			vol := filepath.Join(kind, e.Name())
 			for range 16 { // on top of one another, of which there is seldom more than one
-				there, err := isMountpoint(vol)
+				there, err := mountpoint.Is(vol)
 				if err != nil {
 					return err
 				}
 				if !there {
 					break
 				}
-				if err := unmount(vol); err != nil {
+				if err := mountpoint.Unmount(vol); err != nil {
 					return err
 				}
 			}

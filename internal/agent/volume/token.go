@@ -54,7 +54,7 @@ func (v *Volumes) token(ctx context.Context, pod *corev1.Pod, state *podVolumes,
 	return payload{src.Path: f}, nil
 }
 
-// RefreshAt is when the first of the Pod's tokens wants to be renewed, by Update; false if it has none.
+// RefreshAt is when Update wants to be called because of time alone: a token is to be renewed, or a driver looks at a volume; false for never.
 func (v *Volumes) RefreshAt(uid types.UID) (at time.Time, ok bool) {
 	v.mu.Lock()
 	state := v.pods[uid]
@@ -66,6 +66,11 @@ func (v *Volumes) RefreshAt(uid types.UID) (at time.Time, ok bool) {
 	defer state.mu.Unlock()
 	for key, tok := range state.tokens {
 		if t := refreshAt(tok.ExpirationTimestamp.Time, key.seconds); !ok || t.Before(at) {
+			at, ok = t, true
+		}
+	}
+	if v.cfg.CSI != nil {
+		if t, wanted := v.cfg.CSI.LookAt(uid); wanted && (!ok || t.Before(at)) {
 			at, ok = t, true
 		}
 	}

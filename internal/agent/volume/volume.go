@@ -15,10 +15,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
+
+	"carob.dev/carob/internal/agent/volume/csi"
 )
 
 // Sources reads the objects that volumes are made of. Errors are those of the API: a missing object is a NotFound.
 type Sources interface {
+	GetPersistentVolumeClaim(ctx context.Context, namespace, name string) (*corev1.PersistentVolumeClaim, error)
+	GetPersistentVolume(ctx context.Context, name string) (*corev1.PersistentVolume, error)
 	GetConfigMap(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error)
 	GetSecret(ctx context.Context, namespace, name string) (*corev1.Secret, error)
 }
@@ -32,15 +36,23 @@ type Config struct {
 	Token func(ctx context.Context, pod *corev1.Pod, spec authenticationv1.TokenRequestSpec) (*authenticationv1.TokenRequestStatus, error)
 	// Allocatable is what the node can give to Pods, for limits that a container leaves out. May be nil.
 	Allocatable func() corev1.ResourceList
-	Log         *slog.Logger
+	// NodeLabels are those of this node, by which volumes tell where they can be used. Nil: volumes are not asked.
+	NodeLabels func() (map[string]string, error)
+	// CSI is the node's side of drivers. Nil: their volumes are refused.
+	CSI *csi.Node
+	// Event writes a warning about a Pod. May be nil.
+	Event func(pod *corev1.Pod, reason, message string)
+	Log   *slog.Logger
 	// Clock is the wall clock when nil.
 	Clock clock.PassiveClock
 }
 
 // Mounted is one volume on the node.
 type Mounted struct {
-	// Path is the file or folder to mount into containers.
+	// Path is the file or folder to mount into containers; empty for an image, which the runtime mounts, and for a device.
 	Path string
+	// Device is the block device that the volume is, if it is one.
+	Device string
 	// ReadOnly says that containers must get it read-only whatever their volumeMount says.
 	ReadOnly bool
 }
@@ -51,8 +63,27 @@ type Error struct {
 	Err    error
 }
 
+// stepError is a failure that has a name of its own in events.
+type stepError struct {
+	step, volume string
+	err          error
+}
+
+func (e *stepError) Error() string {
+	return fmt.Sprintf("%s failed for volume %q : %v", e.step, e.volume, e.err)
+}
+func (e *stepError) Unwrap() error { return e.err }
+
 // Error tells which volume and why.
 func (e *Error) Error() string {
+	var claim *claimError
+	var step *stepError
+	switch {
+	case errors.As(e.Err, &claim):
+		return fmt.Sprintf("Unable to attach or mount volumes: unmounted volumes=[%[1]s], unattached volumes=[], failed to process volumes=[%[1]s]: %[2]v", e.Volume, claim)
+	case errors.As(e.Err, &step):
+		return step.Error()
+	}
 	return fmt.Sprintf("MountVolume.SetUp failed for volume %q : %v", e.Volume, e.Err)
 }
 
@@ -63,8 +94,10 @@ func (e *Error) Unwrap() error { return e.Err }
 type Volumes struct {
 	cfg Config
 
-	mu   sync.Mutex // guards pods
+	mu   sync.Mutex // guards all below
 	pods map[types.UID]*podVolumes
+	// users are the Pods that have a persistent volume, by its name.
+	users map[string]map[types.UID]bool
 }
 
 // podVolumes is what is remembered of a Pod. Its lock is held while its volumes are worked on.
@@ -72,6 +105,8 @@ type podVolumes struct {
 	mu sync.Mutex
 	// written is the digest of what each volume holds, so that nothing is read from disk when nothing changed.
 	written map[string]digest
+	// mounted are the volumes that are set up, by name.
+	mounted map[string]Mounted
 	tokens  map[tokenKey]*authenticationv1.TokenRequestStatus
 }
 
@@ -80,7 +115,7 @@ func New(cfg Config) *Volumes {
 	if cfg.Clock == nil {
 		cfg.Clock = clock.RealClock{}
 	}
-	return &Volumes{cfg: cfg, pods: map[types.UID]*podVolumes{}}
+	return &Volumes{cfg: cfg, pods: map[types.UID]*podVolumes{}, users: map[string]map[types.UID]bool{}}
 }
 
 // Setup makes every volume of the Pod, or completes what is there, and returns them by name. Errors are joined *Error, one for
@@ -97,7 +132,7 @@ func (v *Volumes) Setup(ctx context.Context, pod *corev1.Pod) (map[string]Mounte
 			errs = append(errs, &Error{Volume: vol.Name, Err: err})
 			continue
 		}
-		mounted[vol.Name] = m
+		mounted[vol.Name], state.mounted[vol.Name] = m, m
 	}
 	return mounted, errors.Join(errs...)
 }
@@ -110,7 +145,7 @@ func (v *Volumes) Update(ctx context.Context, pod *corev1.Pod) error {
 	var errs []error
 	for i := range pod.Spec.Volumes {
 		vol := &pod.Spec.Volumes[i]
-		if plugin, ok := pluginOf(vol); !ok || !plugin.projects {
+		if plugin, ok := pluginOf(vol); !ok || !plugin.projects && !plugin.looks {
 			continue
 		}
 		if _, err := v.setup(ctx, pod, state, vol); err != nil {
@@ -123,8 +158,9 @@ func (v *Volumes) Update(ctx context.Context, pod *corev1.Pod) error {
 // plugin is a kind of volume.
 type plugin struct {
 	name string
-	// projects says that it holds files made from API objects; memory, that they are kept off the disk.
-	projects, memory bool
+	// projects says that it holds files made from API objects; memory, that they are kept off the disk; looks, that it may want something with
+	// time though nothing is written.
+	projects, memory, looks bool
 }
 
 // pluginOf returns the kind of vol, if it is one that is supported.
@@ -144,6 +180,10 @@ func pluginOf(vol *corev1.Volume) (plugin, bool) {
 		return plugin{name: "projected", projects: true, memory: true}, true
 	case vol.Image != nil:
 		return plugin{name: "image"}, true
+	case vol.NFS != nil:
+		return plugin{name: "nfs"}, true
+	case vol.CSI != nil, vol.PersistentVolumeClaim != nil, vol.Ephemeral != nil:
+		return plugin{name: "csi", looks: true}, true
 	}
 	return plugin{}, false
 }
@@ -156,8 +196,23 @@ func (v *Volumes) setup(ctx context.Context, pod *corev1.Pod, state *podVolumes,
 	if vol.HostPath != nil {
 		return Mounted{Path: vol.HostPath.Path}, setupHostPath(vol.HostPath)
 	}
-	if vol.Image != nil {
+	switch {
+	case vol.Image != nil:
 		return Mounted{ReadOnly: true}, nil // the runtime mounts it
+	case vol.NFS != nil:
+		return v.setupNFS(ctx, pod, vol.Name, vol.NFS, nil)
+	case vol.CSI != nil:
+		return v.publish(ctx, csi.Request{Pod: pod, Name: vol.Name, Inline: vol.CSI})
+	case vol.PersistentVolumeClaim != nil, vol.Ephemeral != nil:
+		// A claim that was found once is looked at again only if the driver of its volume wants that.
+		if m, ok := state.mounted[vol.Name]; ok && !v.due(pod.UID) {
+			return m, nil
+		}
+		p, _, err := v.claimOf(ctx, pod, vol)
+		if err != nil {
+			return Mounted{}, err
+		}
+		return v.setupPersistent(ctx, pod, p)
 	}
 	dir, err := v.volumeDir(pod.UID, p.name, vol.Name)
 	if err != nil {
@@ -202,7 +257,7 @@ func (v *Volumes) lock(uid types.UID) *podVolumes {
 		v.mu.Lock()
 		state := v.pods[uid]
 		if state == nil {
-			state = &podVolumes{written: map[string]digest{}, tokens: map[tokenKey]*authenticationv1.TokenRequestStatus{}}
+			state = &podVolumes{written: map[string]digest{}, mounted: map[string]Mounted{}, tokens: map[tokenKey]*authenticationv1.TokenRequestStatus{}}
 			v.pods[uid] = state
 		}
 		v.mu.Unlock()
@@ -274,6 +329,41 @@ func makeDir(dir string, r root) error {
 		return fmt.Errorf("set mode of %s: %w", fresh, err)
 	}
 	return os.Rename(fresh, dir)
+}
+
+// publish has a driver publish a volume, and gives its files to the Pod's group where the driver leaves that to the node.
+func (v *Volumes) publish(ctx context.Context, r csi.Request) (Mounted, error) {
+	if v.cfg.CSI == nil {
+		return Mounted{}, errors.New("CSI drivers are not available")
+	}
+	p, err := v.cfg.CSI.Publish(ctx, r)
+	if err != nil {
+		return Mounted{}, err
+	}
+	if group := fsGroup(r.Pod); group != nil && p.Own && p.Fresh {
+		if err := setOwnership(p.Path, *group, changePolicy(r.Pod), readWrite); err != nil {
+			return Mounted{}, err
+		}
+	}
+	if r.Block {
+		return Mounted{Device: p.Path, ReadOnly: p.ReadOnly}, nil
+	}
+	return Mounted{Path: p.Path, ReadOnly: p.ReadOnly}, nil
+}
+
+// due says whether a driver wants to look at a volume of the Pod again.
+func (v *Volumes) due(uid types.UID) bool {
+	if v.cfg.CSI == nil {
+		return false
+	}
+	at, ok := v.cfg.CSI.LookAt(uid)
+	return ok && !v.cfg.Clock.Now().Before(at)
+}
+
+func (v *Volumes) event(pod *corev1.Pod, reason, message string) {
+	if v.cfg.Event != nil {
+		v.cfg.Event(pod, reason, message)
+	}
 }
 
 func fsGroup(pod *corev1.Pod) *int64 {

@@ -16,6 +16,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"carob.dev/carob/internal/agent/volume/mountpoint"
 )
 
 func TestEmptyDir(t *testing.T) {
@@ -50,7 +52,7 @@ func TestEmptyDirInMemory(t *testing.T) {
 		if err := unix.Statfs(dir, &st); err != nil || st.Type != unix.TMPFS_MAGIC || int64(st.Blocks)*st.Bsize != 1<<20 {
 			t.Errorf("statfs: %+v, %v", st, err)
 		}
-		if mounts, _ := mountsBelow(dir); len(mounts) != 1 {
+		if mounts, _ := mountpoint.Below(dir); len(mounts) != 1 {
 			t.Errorf("mounts: %v", mounts)
 		}
 	}
@@ -234,7 +236,7 @@ func TestMissingSources(t *testing.T) {
 		{"optional key", item(configMapVolume("cm"), "nope", true), ""},
 		{"optional Secret", item(secretVolume("x"), "nope", true), ""},
 		{"key there", item(secretVolume("s"), "key", false), ""},
-		{"not supported", corev1.Volume{Name: "v", VolumeSource: corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{}}}, "this kind of volume is not supported"},
+		{"not supported", corev1.Volume{Name: "v", VolumeSource: corev1.VolumeSource{RBD: &corev1.RBDVolumeSource{}}}, "this kind of volume is not supported"},
 		{"huge pages", emptyDirVolume(corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumHugePages}), "medium HugePages: hugePages storage requested, but there is no resource request for huge pages"},
 		{"odd medium", emptyDirVolume(corev1.EmptyDirVolumeSource{Medium: "Tape"}), `unknown storage medium "Tape"`},
 		{"odd page size", emptyDirVolume(corev1.EmptyDirVolumeSource{Medium: "HugePages-x"}), `storage medium "HugePages-x": ` + resource.ErrFormatWrong.Error()},
@@ -354,7 +356,7 @@ func TestTeardown(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(host, "precious")); err != nil {
 		t.Error(err)
 	}
-	if mounts, err := mountsBelow(f.cfg.Dir); err != nil || len(mounts) > 0 {
+	if mounts, err := mountpoint.Below(f.cfg.Dir); err != nil || len(mounts) > 0 {
 		t.Errorf("mounts left: %v, %v", mounts, err)
 	}
 	if err := f.Teardown(t.Context(), "../x"); err == nil {
@@ -403,7 +405,7 @@ func TestRemoveMounted(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(disk, "file")); err != nil {
 		t.Error(err)
 	}
-	if left, err := mountsBelow(top); err != nil || len(left) > 0 {
+	if left, err := mountpoint.Below(top); err != nil || len(left) > 0 {
 		t.Errorf("still mounted: %v, %v", left, err)
 	}
 	must(t, removeMounted(top))

@@ -47,6 +47,11 @@ func All(ctx context.Context, cfg config.Config) error {
 	if err != nil {
 		return err
 	}
+	if to, err := os.Readlink(cfg.Node.KubeletDir); err == nil && to == cfg.Root {
+		if err := os.Remove(cfg.Node.KubeletDir); err != nil {
+			return err
+		}
+	}
 	// The kubeconfig is ours only if it holds what the root's copy holds.
 	own, ownErr := os.ReadFile(cfg.Path("admin.kubeconfig"))
 	if there, err := os.ReadFile(cfg.Kubeconfig); err == nil && ownErr == nil && string(there) == string(own) {

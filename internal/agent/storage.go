@@ -1,0 +1,106 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	corev1 "k8s.io/api/core/v1"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"carob.dev/carob/internal/agent/volume"
+	"carob.dev/carob/internal/agent/volume/csi"
+)
+
+// makeVolumes makes what mounts volumes, and has drivers heard until ctx ends.
+func (a *Agent) makeVolumes(ctx context.Context) error {
+	shown := a.cfg.Root
+	if err := linkTo(a.cfg.KubeletDir, a.cfg.Root); err != nil {
+		a.cfg.Log.Warn("CSI drivers must be told that the node's folder is "+a.cfg.Root, "wanted", a.cfg.KubeletDir, "error", err)
+	} else if a.cfg.KubeletDir != "" {
+		shown = a.cfg.KubeletDir
+	}
+	drivers, err := csi.New(csi.Config{NodeName: a.cfg.NodeName, Client: a.cfg.Client, Secret: a.sources.GetSecret, Token: a.cfg.token, Root: a.cfg.Root,
+		Shown: shown, Changed: a.driversChanged, Log: a.cfg.Log, Clock: a.cfg.Clock})
+	if err != nil {
+		return err
+	}
+	a.drivers.Store(drivers)
+	a.volumes = volume.New(volume.Config{Dir: a.cfg.podsDir(), Sources: a.sources, Token: a.cfg.token, Allocatable: a.node.Allocatable,
+		NodeLabels: a.nodeLabels, CSI: drivers, Event: a.volumeEvent, Log: a.cfg.Log, Clock: a.cfg.Clock})
+	a.wg.Go(func() {
+		if err := drivers.Run(ctx); err != nil && ctx.Err() == nil {
+			a.cfg.Log.Error("CSI drivers cannot register", "error", err)
+		}
+	})
+	return nil
+}
+
+// linkTo makes name a symbolic link to root. A name that is something else already is left alone, and an error.
+func linkTo(name, root string) error {
+	if name == "" {
+		return nil
+	}
+	have, err := os.Readlink(name)
+	switch {
+	case err == nil && have == root:
+		return nil
+	case err == nil:
+		return fmt.Errorf("%s leads to %s", name, have)
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s is there already and no link", name)
+	}
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
+	}
+	return os.Symlink(root, name)
+}
+
+// driversChanged has what may have failed for want of a driver tried again, and the node's status say which volumes are in use.
+func (a *Agent) driversChanged() {
+	a.node.Poke()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, w := range a.workers {
+		w.post(w.sourceChanged)
+	}
+}
+
+func (a *Agent) volumesInUse() []corev1.UniqueVolumeName {
+	if d := a.drivers.Load(); d != nil {
+		return d.InUse()
+	}
+	return nil
+}
+
+func (a *Agent) nodeLabels() (map[string]string, error) {
+	node, err := a.nodes.Get(a.cfg.NodeName)
+	if err != nil {
+		return nil, err
+	}
+	return node.Labels, nil
+}
+
+func (a *Agent) volumeEvent(pod *corev1.Pod, reason, message string) {
+	a.cfg.Recorder.Event(pod, corev1.EventTypeWarning, reason, message)
+}
+
+// devices are the volumes that a container has as block devices.
+func devices(c *corev1.Container, mounted map[string]volume.Mounted) ([]*runtimeapi.Device, error) {
+	var list []*runtimeapi.Device
+	for _, d := range c.VolumeDevices {
+		m := mounted[d.Name]
+		if m.Device == "" {
+			return nil, fmt.Errorf("volume %q of container %q is no block device", d.Name, c.Name)
+		}
+		access := "mrw"
+		if m.ReadOnly {
+			access = "r"
+		}
+		list = append(list, &runtimeapi.Device{ContainerPath: d.DevicePath, HostPath: m.Device, Permissions: access})
+	}
+	return list, nil
+}
