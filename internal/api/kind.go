@@ -68,6 +68,8 @@ type Kind struct {
 	Finalize            *Subresource
 	EphemeralContainers *Subresource
 	Resize              *Subresource
+	// Approval is the /approval subresource of certificate signing requests.
+	Approval *Subresource
 	// Scale is the /scale subresource; nil if the kind has none.
 	Scale *Scale
 

@@ -9,6 +9,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -44,6 +45,7 @@ func groups() []group {
 		{policyv1.SchemeGroupVersion, policyv1.AddToScheme},
 		{autoscalingv1.SchemeGroupVersion, autoscalingv1.AddToScheme},
 		{nodev1.SchemeGroupVersion, nodev1.AddToScheme},
+		{certificatesv1.SchemeGroupVersion, certificatesv1.AddToScheme},
 		{rbacv1.SchemeGroupVersion, rbacv1.AddToScheme},
 		{metricsv1beta1.SchemeGroupVersion, metricsv1beta1.AddToScheme},
 		{storagev1.SchemeGroupVersion, storagev1.AddToScheme},

@@ -95,6 +95,9 @@ func (r resources) addKind(k *api.Kind, all stores) {
 	if k.Resize != nil {
 		r.add(gv, k.Resource+"/resize", registry.NewOwnedPart(s, k.Resize))
 	}
+	if k.Approval != nil {
+		r.add(gv, k.Resource+"/approval", registry.NewSubresource(s, k.Approval))
+	}
 	if k.Scale != nil {
 		r.add(gv, k.Resource+"/scale", registry.NewScale(s))
 	}

@@ -147,8 +147,8 @@ func (s *Server) install(scheme *runtime.Scheme, codecs serializer.CodecFactory,
 // groupOrder is the order in which discovery lists groups: that of Kubernetes.
 func groupOrder(group string) int {
 	order := []string{
-		"", "apps", "events.k8s.io", "authentication.k8s.io", "authorization.k8s.io", "autoscaling", "policy", "coordination.k8s.io",
-		"rbac.authorization.k8s.io", "node.k8s.io", "discovery.k8s.io",
+		"", "apps", "events.k8s.io", "authentication.k8s.io", "authorization.k8s.io", "autoscaling", "policy", "certificates.k8s.io",
+		"coordination.k8s.io", "rbac.authorization.k8s.io", "node.k8s.io", "discovery.k8s.io",
 	}
 	if i := slices.Index(order, group); i >= 0 {
 		return i
