@@ -95,7 +95,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	generic.Authentication.Authenticator = auth.NewAuthenticator(inproc.Authenticator(), cfg.PKI.CACertPool, tokens)
 	generic.Authorization.Authorizer = authorizer
 	generic.RuleResolver = authorizer
-	generic.AdmissionControl = admission.Chain(objects)
+	generic.AdmissionControl = admission.Chain(objects, authorizer)
 	generic.BuildHandlerChainFunc = buildHandlerChain
 	generic.LongRunningFunc = genericfilters.BasicLongRunningRequestCheck(
 		sets.NewString("watch", "proxy"), sets.NewString("attach", "exec", "proxy", "log", "portforward"))

@@ -11,6 +11,7 @@ import (
 	nodev1 "k8s.io/api/node/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apiserver/pkg/admission"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
 )
 
 // Lookup gives objects that plugins decide by. What it returns is not to be changed.
@@ -25,13 +26,14 @@ type Lookup interface {
 }
 
 // Chain is all plugins in their order.
-func Chain(objects Lookup) admission.Interface {
+func Chain(objects Lookup, z authorizer.Authorizer) admission.Interface {
 	return admission.NewChainHandler(
 		newNamespaceLifecycle(objects),
 		newServiceAccount(objects),
 		newPriority(),
 		newDefaultTolerationSeconds(),
 		newRuntimeClass(objects),
+		newCertificates(z),
 		newPodResize(objects),
 		newStorage(objects),
 		newAdminAccess(objects),
