@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -70,6 +71,8 @@ type Config struct {
 	// Root is the absolute folder for what outlives a reboot, RunDir that of this boot.
 	Root, RunDir string
 	MaxPods      int
+	// MaxRestartPeriod is the longest wait between restarts of a container; 5 minutes when zero.
+	MaxRestartPeriod time.Duration
 	// PodCIDR is the node's range of Pod addresses; may be zero.
 	PodCIDR netip.Prefix
 	// NodeIPs are the node's addresses, the main one first.

@@ -149,7 +149,7 @@ func (a *Agent) createContainer(ctx context.Context, in criconf.ContainerInput, 
 	if err != nil {
 		return "", reasonConfigError, err
 	}
-	in.Env, err = criconf.Env(criconf.EnvInput{Folders: folders,Pod: pod, Container: in.Spec.Container,
+	in.Env, err = criconf.Env(criconf.EnvInput{Folders: folders, Pod: pod, Container: in.Spec.Container,
 		ConfigMap:   func(name string) (*corev1.ConfigMap, error) { return a.sources.GetConfigMap(ctx, pod.Namespace, name) },
 		Secret:      func(name string) (*corev1.Secret, error) { return a.sources.GetSecret(ctx, pod.Namespace, name) },
 		Services:    criconf.ServiceEnv(services, pod.Namespace, links),

@@ -32,6 +32,9 @@ func (c *Config) settings() kubeletconfig.KubeletConfiguration {
 		ContainerLogMaxFiles:        &files,
 		AllowedUnsafeSysctls:        c.Security.UnsafeSysctls,
 	}
+	if c.MaxRestartPeriod > 0 {
+		s.CrashLoopBackOff = kubeletconfig.CrashLoopBackOffConfig{MaxContainerRestartPeriod: &metav1.Duration{Duration: c.MaxRestartPeriod}}
+	}
 	s.ContainerLogMaxSize = resource.NewQuantity(c.ContainerLogs.MaxSize, resource.BinarySI).String()
 	if c.PodCIDR.IsValid() {
 		s.PodCIDR = c.PodCIDR.String()

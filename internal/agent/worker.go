@@ -90,6 +90,7 @@ func newWorker(a *Agent, pod *corev1.Pod, f *podstate.Facts) *worker {
 	w.facts.Complete(pod)
 	w.pod = w.facts.Granted.In(pod)
 	w.granted.Store(w.pod)
+	w.facts.MaxBackoff = a.cfg.MaxRestartPeriod
 	w.facts.HostIPs, w.facts.Runtime = a.cfg.hostIPs(), a.cfg.RuntimeName
 	w.status.init(pod)
 	return w
@@ -243,8 +244,20 @@ func (w *worker) update(pod *corev1.Pod) {
 	if len(old.Spec.EphemeralContainers) != len(pod.Spec.EphemeralContainers) {
 		w.a.sources.Follow(pod)
 	}
+	w.imagesChanged(old)
 	if ended(pod) && !ended(old) {
 		w.a.roomMade()
+	}
+}
+
+// imagesChanged tries at once what waits for an image that the Pod does not ask for any more.
+func (w *worker) imagesChanged(old *corev1.Pod) {
+	for _, spec := range podstate.Containers(w.pod) {
+		was, ok := podstate.Find(old, spec.Name)
+		if c := w.facts.Containers[spec.Name]; ok && was.Image != spec.Image && c.State == podstate.Absent && c.Busy == "" {
+			c.Trouble, c.ImageRef = nil, ""
+			delete(w.tries, spec.Name)
+		}
 	}
 }
 
@@ -372,9 +385,21 @@ func (w *worker) observeContainer(c *runtimeapi.ContainerStatus) {
 		s.FinishedAt = w.a.cfg.Clock.Now()
 	}
 	w.facts.Observe(s)
+	if cur := w.facts.Containers[s.Name]; cur != nil && cur.ID == s.ID && cur.User == nil {
+		cur.User = userOf(c)
+	}
 	if cur := w.facts.Containers[s.Name]; cur != nil && cur.ID == s.ID && cur.ImageID == "" && cur.Busy != podstate.Create { // the agent ended while it was made
 		cur.ImageID = c.GetImageRef()
 	}
+}
+
+// userOf is who a container's first process is; nil if the runtime does not tell.
+func userOf(c *runtimeapi.ContainerStatus) *corev1.LinuxContainerUser {
+	u := c.GetUser().GetLinux()
+	if u == nil {
+		return nil
+	}
+	return &corev1.LinuxContainerUser{UID: u.GetUid(), GID: u.GetGid(), SupplementalGroups: u.GetSupplementalGroups()}
 }
 
 func unixNano(n int64) time.Time {

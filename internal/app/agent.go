@@ -37,7 +37,7 @@ func (c *Carob) startAgent(context.Context) error {
 	c.agent, err = agent.New(agent.Config{
 		NodeName: c.cfg.NodeName, Client: client, Informers: c.shared, Runtime: c.pods.runtime, Images: c.pods.images, Streaming: c.pods.streaming,
 		RuntimeName: c.pods.name, RuntimeVersion: c.pods.version, RuntimeChanged: c.pods.changed, ImageUsers: c.pods.users,
-		Root: c.cfg.Root, RunDir: c.cfg.RunDir(), MaxPods: c.cfg.MaxPods, PodCIDR: nodeCIDR(c.cfg), NodeIPs: c.node,
+		Root: c.cfg.Root, RunDir: c.cfg.RunDir(), MaxPods: c.cfg.MaxPods, MaxRestartPeriod: c.cfg.MaxContainerRestartPeriod, PodCIDR: nodeCIDR(c.cfg), NodeIPs: c.node,
 		Security: admit.Security{UnsafeSysctls: c.cfg.AllowedUnsafeSysctls, AppArmor: sys.AppArmor()},
 		ImageGC: imagegc.Policy{HighPercent: c.cfg.Images.HighPercent, LowPercent: c.cfg.Images.LowPercent, MinAge: c.cfg.Images.MinAge,
 			MaxAge: c.cfg.Images.MaxAge},

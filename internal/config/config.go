@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"net/netip"
 	"path/filepath"
+	"time"
 )
 
 // DefaultRoot is the state folder of a Carob that was given none.
@@ -33,6 +34,8 @@ type Config struct {
 	ServiceCIDR netip.Prefix
 	// MaxPods is the number of Pods that the node takes.
 	MaxPods int
+	// MaxContainerRestartPeriod is the longest wait before a container that ends again and again is started again.
+	MaxContainerRestartPeriod time.Duration
 	// WarmSandboxes is how many sandboxes are kept ready for Pods to come, at most; 0 for none.
 	WarmSandboxes int
 	// LogLevel is one of debug, info, warn, error.
@@ -63,21 +66,22 @@ type Config struct {
 func Default(root string) Config {
 	root = filepath.Clean(root)
 	return Config{
-		Root:              root,
-		APIBind:           netip.MustParseAddrPort("0.0.0.0:6443"),
-		Node:              defaultNode(root),
-		PodCIDR:           netip.MustParsePrefix("10.42.0.0/16"),
-		NodeCIDRMaskSize:  24,
-		ServiceCIDR:       netip.MustParsePrefix("10.43.0.0/16"),
-		MaxPods:           110,
-		WarmSandboxes:     4,
-		LogLevel:          "info",
-		Kubeconfig:        "/etc/carob/admin.kubeconfig",
-		RegistryConfigDir: "/etc/carob/certs.d",
-		Images:            defaultImages(),
-		ContainerLogs:     ContainerLogs{MaxSize: 10 << 20, MaxFiles: 5},
-		OCIRuntimes:       map[string]string{"": "crun", "crun": "crun", "runc": "runc"},
-		CDISpecDirs:       []string{"/etc/cdi", "/var/run/cdi"},
+		Root:                      root,
+		APIBind:                   netip.MustParseAddrPort("0.0.0.0:6443"),
+		Node:                      defaultNode(root),
+		PodCIDR:                   netip.MustParsePrefix("10.42.0.0/16"),
+		NodeCIDRMaskSize:          24,
+		ServiceCIDR:               netip.MustParsePrefix("10.43.0.0/16"),
+		MaxPods:                   110,
+		WarmSandboxes:             4,
+		LogLevel:                  "info",
+		MaxContainerRestartPeriod: 5 * time.Minute,
+		Kubeconfig:                "/etc/carob/admin.kubeconfig",
+		RegistryConfigDir:         "/etc/carob/certs.d",
+		Images:                    defaultImages(),
+		ContainerLogs:             ContainerLogs{MaxSize: 10 << 20, MaxFiles: 5},
+		OCIRuntimes:               map[string]string{"": "crun", "crun": "crun", "runc": "runc"},
+		CDISpecDirs:               []string{"/etc/cdi", "/var/run/cdi"},
 	}
 }
 

@@ -65,6 +65,7 @@ func TestBadSettings(t *testing.T) {
 		{[]string{"--pod-cidr", "10.43.0.0/17"}, "", "overlaps"},
 		{[]string{"--node-cidr-mask-size", "8"}, "", "--node-cidr-mask-size"},
 		{[]string{"--max-pods", "0"}, "", "--max-pods"},
+		{[]string{"--max-container-restart-period", "6m"}, "", "--max-container-restart-period"},
 		{[]string{"--container-log-max-size", "ten"}, "", "--container-log-max-size"},
 		{[]string{"--container-log-max-size", "-1Mi"}, "", "--container-log-max-size"},
 		{[]string{"--container-log-max-files", "1"}, "", "--container-log-max-files"},

@@ -12,6 +12,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 	"sigs.k8s.io/yaml"
@@ -56,6 +57,12 @@ func settings() []setting {
 		{"max-pods", "number of Pods that this node takes",
 			func(c *Config) string { return strconv.Itoa(c.MaxPods) },
 			func(c *Config, v string) (err error) { c.MaxPods, err = strconv.Atoi(v); return err }},
+		{"max-container-restart-period", "longest wait before a container that ends again and again is started again, 1s to 5m",
+			func(c *Config) string { return c.MaxContainerRestartPeriod.String() },
+			func(c *Config, v string) (err error) {
+				c.MaxContainerRestartPeriod, err = time.ParseDuration(v)
+				return err
+			}},
 		{"warm-sandboxes", "number of sandboxes that are kept ready for Pods to come, at most; 0 for none",
 			func(c *Config) string { return strconv.Itoa(c.WarmSandboxes) },
 			func(c *Config, v string) (err error) { c.WarmSandboxes, err = strconv.Atoi(v); return err }},
@@ -264,6 +271,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxPods < 1 {
 		bad("max-pods", "must be at least 1")
+	}
+	if p := c.MaxContainerRestartPeriod; p < time.Second || p > 5*time.Minute {
+		bad("max-container-restart-period", "%s must be from 1s to 5m", p)
 	}
 	if c.WarmSandboxes < 0 {
 		bad("warm-sandboxes", "must not be negative")

@@ -12,8 +12,6 @@ import (
 const (
 	firstBackoff = 10 * time.Second
 	maxBackoff   = 5 * time.Minute
-	// calmAfter is how long after its last start an ending is no longer held against a container.
-	calmAfter = 10 * time.Minute
 )
 
 // Advance moves f on as far as time and events allow without doing anything to the node: ended containers that are to start again become
@@ -62,10 +60,8 @@ func (f *Facts) Advance(pod *corev1.Pod, now time.Time) {
 		if spec.Kind == App && !f.Initialized || c.State != Exited || c.Busy != "" || !again(pod, spec, c) {
 			continue
 		}
-		if at := c.due(); !now.Before(at) {
-			if !c.Changed {
-				c.bumpBackoff(now)
-			}
+		if at := f.due(spec, c); !now.Before(at) {
+			f.bumpBackoff(spec, c, now)
 			f.reset(c)
 		}
 	}
@@ -169,18 +165,39 @@ func (f *Facts) reset(c *Container) {
 	*c = Container{Attempt: c.Attempt + 1, Last: c.Exit, Image: c.Image, ImageID: c.ImageID, Backoff: c.Backoff, BackoffAt: c.BackoffAt}
 }
 
-// backoff is the wait that an ending brings.
-func (c *Container) backoff() time.Duration {
-	if c.Changed || c.Exit.FinishedAt.Sub(c.BackoffAt) > calmAfter {
+// backoff is the wait that an ending of the container brings: none for the first, nor if it ran well for a while, nor if the spec asks for
+// another instance than the one that ended.
+func (f *Facts) backoff(spec Spec, c *Container) time.Duration {
+	const calm = 2 // times the longest wait after its last start, an ending is no longer held against a container
+	if c.Changed || otherImage(spec, c) || c.Exit.FinishedAt.Sub(c.BackoffAt) > calm*f.longest() {
 		return 0
 	}
-	return c.Backoff
+	return min(c.Backoff, f.longest())
 }
 
-func (c *Container) due() time.Time { return c.Exit.FinishedAt.Add(c.backoff()) }
+func (f *Facts) longest() time.Duration {
+	if f.MaxBackoff > 0 {
+		return f.MaxBackoff
+	}
+	return maxBackoff
+}
 
-func (c *Container) bumpBackoff(now time.Time) {
-	c.Backoff = min(max(firstBackoff, 2*c.backoff()), maxBackoff)
+// otherImage says whether the spec asks for another image than the instance was made with.
+func otherImage(spec Spec, c *Container) bool {
+	return spec.Kind != Ephemeral && c.SpecImage != "" && c.SpecImage != spec.Image
+}
+
+func (f *Facts) due(spec Spec, c *Container) time.Time {
+	return c.Exit.FinishedAt.Add(f.backoff(spec, c))
+}
+
+// bumpBackoff makes the next wait longer. One that follows a change of the spec begins anew.
+func (f *Facts) bumpBackoff(spec Spec, c *Container, now time.Time) {
+	if c.Changed || otherImage(spec, c) {
+		c.Backoff, c.BackoffAt = 0, time.Time{}
+		return
+	}
+	c.Backoff = min(max(firstBackoff, 2*f.backoff(spec, c)), f.longest())
 	c.BackoffAt = now
 }
 

@@ -229,8 +229,8 @@ func (d *decider) container(spec Spec, c *Container, room bool) {
 		}
 	case Exited:
 		if again(d.pod, spec, c) {
-			d.wake(c.due())
-			if c.backoff() > 0 {
+			d.wake(d.f.due(spec, c))
+			if d.f.backoff(spec, c) > 0 {
 				d.BackingOff = append(d.BackingOff, spec.Name)
 			}
 		}
@@ -242,7 +242,7 @@ func (d *decider) changed(spec Spec, c *Container) (string, bool) {
 	switch {
 	case spec.Kind == Init || spec.Kind == Ephemeral:
 		return "", false
-	case c.SpecImage != "" && c.SpecImage != spec.Image:
+	case otherImage(spec, c):
 		return fmt.Sprintf("Container %s definition changed, will be restarted", spec.Name), true
 	case d.f.needsRestart(d.pod, spec, c):
 		return fmt.Sprintf("Container %s resize requires restart", spec.Name), true

@@ -58,6 +58,8 @@ type Facts struct {
 	// Trouble is why the last such action failed.
 	Trouble *Trouble `json:"-"`
 	HostIPs []string `json:"-"`
+	// MaxBackoff is the longest wait between restarts of a container; Kubernetes' when zero.
+	MaxBackoff time.Duration `json:"-"`
 	// Runtime is the name of the runtime that the IDs are of; empty for carob's own.
 	Runtime string `json:"-"`
 }
@@ -127,6 +129,8 @@ type Container struct {
 	Applied   *Amounts  `json:"applied,omitempty"`
 	Changed   bool      `json:"changed,omitempty"`
 	StartedAt time.Time `json:"startedAt,omitzero"`
+	// User is who the present instance's first process is; nil if that is not known.
+	User *corev1.LinuxContainerUser `json:"user,omitempty"`
 	// Exit is set when State is Exited. Last is that of the instance before.
 	Exit *Exit `json:"exit,omitempty"`
 	Last *Exit `json:"last,omitempty"`

@@ -106,7 +106,7 @@ func (b *builder) container(spec Spec, c *Container) corev1.ContainerStatus {
 		cs.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(c.StartedAt.Truncate(time.Second))}
 	case c.State == Exited && b.waits(spec, c):
 		cs.State.Waiting = &corev1.ContainerStateWaiting{Reason: crashLoop, Message: fmt.Sprintf("back-off %s restarting failed container=%s pod=%s_%s(%s)",
-			c.backoff(), spec.Name, b.pod.Name, b.pod.Namespace, b.pod.UID)}
+			b.f.backoff(spec, c), spec.Name, b.pod.Name, b.pod.Namespace, b.pod.UID)}
 		cs.LastTerminationState.Terminated = b.terminated(c.Exit)
 	case c.State == Exited:
 		cs.State.Terminated = b.terminated(c.Exit)
@@ -124,7 +124,7 @@ const crashLoop = "CrashLoopBackOff"
 
 // waits says whether an ended container will be started, but not at once.
 func (b *builder) waits(spec Spec, c *Container) bool {
-	return c.backoff() > 0 && again(b.pod, spec, c) && !Ending(b.pod, b.f) && b.now.Before(c.due())
+	return b.f.backoff(spec, c) > 0 && again(b.pod, spec, c) && !Ending(b.pod, b.f) && b.now.Before(b.f.due(spec, c))
 }
 
 func (b *builder) waiting(c *Container) *corev1.ContainerStateWaiting {
@@ -152,6 +152,13 @@ func (b *builder) resources(spec Spec, c *Container, cs *corev1.ContainerStatus)
 			vm.RecursiveReadOnly = &mode
 		}
 		cs.VolumeMounts = append(cs.VolumeMounts, vm)
+	}
+	if c.User != nil {
+		cs.User = &corev1.ContainerUser{Linux: c.User.DeepCopy()}
+	}
+	if spec.Lifecycle != nil && spec.Lifecycle.StopSignal != nil {
+		signal := *spec.Lifecycle.StopSignal
+		cs.StopSignal = &signal
 	}
 	cs.AllocatedResources = spec.Resources.Requests.DeepCopy()
 	have := c.Applied
