@@ -79,8 +79,8 @@ func TestCreate(t *testing.T) {
 			minReadySeconds: 10, progressDeadlineSeconds: 10, ` + template + `}}`,
 			[]string{"spec.progressDeadlineSeconds: Invalid value: 10: must be greater than minReadySeconds"}},
 		{"a claim in a template", "apps", "Deployment", `{metadata: {name: d, namespace: ns}, spec: {selector: {matchLabels: {app: a}},
-			template: {metadata: {labels: {app: a}}, spec: {volumes: [{name: v, persistentVolumeClaim: {claimName: c}}], containers: [{name: c, image: x}]}}}}`,
-			[]string{"spec.template.spec.volumes[0].persistentVolumeClaim: Forbidden: not supported by Carob yet"}},
+			template: {metadata: {labels: {app: a}}, spec: {volumes: [{name: v, iscsi: {iqn: x}}], containers: [{name: c, image: x}]}}}}`,
+			[]string{"spec.template.spec.volumes[0].iscsi: Forbidden: not supported by Carob: use a CSI driver, or log in to the target on the node and use a local volume"}},
 
 		{"bad key", "", "ConfigMap", `{metadata: {name: c, namespace: ns}, data: {"a/b": x}, binaryData: {}}`, []string{
 			`data[a/b]: Invalid value: "a/b": a valid config key must consist of alphanumeric characters, '-', '_' or '.' ` +

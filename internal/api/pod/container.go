@@ -11,7 +11,7 @@ import (
 )
 
 // validateContainers checks all containers of a spec, and what they may not share: names and host ports. volumes are those to mount.
-func validateContainers(path *field.Path, s *corev1.PodSpec, volumes map[string]bool) field.ErrorList {
+func validateContainers(path *field.Path, s *corev1.PodSpec, volumes volumeSet) field.ErrorList {
 	grace := s.TerminationGracePeriodSeconds
 	var errs field.ErrorList
 
@@ -60,7 +60,7 @@ func validateContainers(path *field.Path, s *corev1.PodSpec, volumes map[string]
 }
 
 // validateContainer checks what holds for containers of every sort. policy is the Pod's.
-func validateContainer(at *field.Path, c *corev1.Container, volumes map[string]bool, policy corev1.RestartPolicy) field.ErrorList {
+func validateContainer(at *field.Path, c *corev1.Container, volumes volumeSet, policy corev1.RestartPolicy) field.ErrorList {
 	var errs field.ErrorList
 	if c.Name == "" {
 		errs = append(errs, field.Required(at.Child("name"), ""))
@@ -76,6 +76,7 @@ func validateContainer(at *field.Path, c *corev1.Container, volumes map[string]b
 	errs = append(errs, validateEnv(at.Child("env"), c.Env)...)
 	errs = append(errs, validateEnvFrom(at.Child("envFrom"), c.EnvFrom)...)
 	errs = append(errs, validateMounts(at.Child("volumeMounts"), c, volumes)...)
+	errs = append(errs, validateDevices(at.Child("volumeDevices"), c, volumes)...)
 	errs = append(errs, pullPolicy(at.Child("imagePullPolicy"), c.ImagePullPolicy)...)
 	errs = append(errs, rule.Resources(at.Child("resources"), &c.Resources)...)
 	errs = append(errs, validateResizePolicy(at.Child("resizePolicy"), c.ResizePolicy, policy)...)
@@ -144,13 +145,13 @@ func hostNetworkPorts(path *field.Path, containers []corev1.Container, isPod boo
 }
 
 // validateMounts reports wrong subPath, mountPropagation and recursiveReadOnly without the index of the mount, as Kubernetes does.
-func validateMounts(path *field.Path, c *corev1.Container, volumes map[string]bool) field.ErrorList {
+func validateMounts(path *field.Path, c *corev1.Container, volumes volumeSet) field.ErrorList {
 	var errs field.ErrorList
 	taken := map[string]bool{}
 	for i, m := range c.VolumeMounts {
 		at := path.Index(i)
 		errs = append(errs, required(at.Child("name"), m.Name)...)
-		if !volumes[m.Name] {
+		if _, ok := volumes[m.Name]; !ok {
 			errs = append(errs, field.NotFound(at.Child("name"), m.Name))
 		}
 		errs = append(errs, required(at.Child("mountPath"), m.MountPath)...)
@@ -158,6 +159,14 @@ func validateMounts(path *field.Path, c *corev1.Container, volumes map[string]bo
 			errs = append(errs, field.Invalid(at.Child("mountPath"), m.MountPath, "must be unique"))
 		}
 		taken[m.MountPath] = true
+		for _, d := range c.VolumeDevices {
+			if d.Name == m.Name {
+				errs = append(errs, field.Invalid(at.Child("name"), m.Name, "must not already exist in volumeDevices"))
+			}
+			if d.DevicePath == m.MountPath {
+				errs = append(errs, field.Invalid(at.Child("mountPath"), m.MountPath, "must not already exist as a path in volumeDevices"))
+			}
+		}
 		if m.SubPath != "" {
 			errs = append(errs, descending(path.Child("subPath"), m.SubPath)...)
 		}

@@ -4,6 +4,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
+
+	"carob.dev/carob/internal/api/volume"
 )
 
 // defaultContainer fills in the defaults of a container of any sort.
@@ -83,8 +85,8 @@ func defaultVolume(v *corev1.VolumeSource) {
 	if v.Image != nil && v.Image.PullPolicy == "" {
 		v.Image.PullPolicy = PullPolicy(v.Image.Reference)
 	}
-	if v.Ephemeral != nil && v.Ephemeral.VolumeClaimTemplate != nil && v.Ephemeral.VolumeClaimTemplate.Spec.VolumeMode == nil {
-		v.Ephemeral.VolumeClaimTemplate.Spec.VolumeMode = ptr.To(corev1.PersistentVolumeFilesystem)
+	if v.Ephemeral != nil && v.Ephemeral.VolumeClaimTemplate != nil {
+		volume.DefaultClaimSpec(&v.Ephemeral.VolumeClaimTemplate.Spec)
 	}
 	if v.Projected == nil {
 		return

@@ -28,7 +28,7 @@ func onlyForSidecars(at *field.Path, c *corev1.Container) field.ErrorList {
 }
 
 // validateEphemeral checks ephemeral containers. Whatever would make others rely on them is refused.
-func validateEphemeral(path *field.Path, s *corev1.PodSpec, volumes, main, init map[string]bool) field.ErrorList {
+func validateEphemeral(path *field.Path, s *corev1.PodSpec, volumes volumeSet, main, init map[string]bool) field.ErrorList {
 	var errs field.ErrorList
 	taken := map[string]bool{}
 	for i := range s.EphemeralContainers {

@@ -40,7 +40,6 @@ func unsupportedSpec(path *field.Path, s *corev1.PodSpec) field.ErrorList {
 }
 
 func (r *refusals) container(c *corev1.Container, at *field.Path) {
-	r.add(at.Child("volumeDevices"), len(c.VolumeDevices) > 0)
 	r.add(at.Child("resources", "claims"), len(c.Resources.Claims) > 0)
 	for i, m := range c.VolumeMounts {
 		r.add(at.Child("volumeMounts").Index(i).Child("bindMountOptions"), len(m.BindMountOptions) > 0)
@@ -71,7 +70,7 @@ func (r *refusals) httpGet(at *field.Path, a *corev1.HTTPGetAction) {
 
 func (r *refusals) volume(at *field.Path, v *corev1.VolumeSource) {
 	for _, name := range otherVolumes(v) {
-		r.add(at.Child(name), true)
+		r.errs = append(r.errs, field.Forbidden(at.Child(name), insteadOf(name)))
 	}
 	if v.Projected == nil {
 		return
@@ -81,6 +80,21 @@ func (r *refusals) volume(at *field.Path, v *corev1.VolumeSource) {
 		r.add(at.Child("clusterTrustBundle"), s.ClusterTrustBundle != nil)
 		r.add(at.Child("podCertificate"), s.PodCertificate != nil)
 	}
+}
+
+// insteadOf says why a kind of volume is refused, and what to use for it.
+func insteadOf(name string) string {
+	switch name {
+	case "iscsi":
+		return "not supported by Carob: use a CSI driver, or log in to the target on the node and use a local volume"
+	case "fc":
+		return "not supported by Carob: use a CSI driver, or a local volume of the node's disk"
+	case "gitRepo":
+		return "not supported by Carob: use an emptyDir and clone in an init container"
+	case "flexVolume":
+		return "not supported by Carob: its drivers are programs of the node; use a CSI driver"
+	}
+	return "not served by Kubernetes' nodes any more: use a CSI driver"
 }
 
 // otherVolumes names the sources of a volume that Carob does not serve.
@@ -93,10 +107,8 @@ func otherVolumes(v *corev1.VolumeSource) []string {
 		{"gcePersistentDisk", v.GCEPersistentDisk != nil},
 		{"awsElasticBlockStore", v.AWSElasticBlockStore != nil},
 		{"gitRepo", v.GitRepo != nil},
-		{"nfs", v.NFS != nil},
 		{"iscsi", v.ISCSI != nil},
 		{"glusterfs", v.Glusterfs != nil},
-		{"persistentVolumeClaim", v.PersistentVolumeClaim != nil},
 		{"rbd", v.RBD != nil},
 		{"flexVolume", v.FlexVolume != nil},
 		{"cinder", v.Cinder != nil},
@@ -111,8 +123,6 @@ func otherVolumes(v *corev1.VolumeSource) []string {
 		{"portworxVolume", v.PortworxVolume != nil},
 		{"scaleIO", v.ScaleIO != nil},
 		{"storageos", v.StorageOS != nil},
-		{"csi", v.CSI != nil},
-		{"ephemeral", v.Ephemeral != nil},
 	} {
 		if s.set {
 			names = append(names, s.name)

@@ -36,6 +36,9 @@ func validatePod(p *corev1.Pod) field.ErrorList {
 	errs := rule.Meta(&p.ObjectMeta, true, apivalidation.NameIsDNSSubdomain)
 	errs = append(errs, annotations(field.NewPath("metadata", "annotations"), p.Annotations, &p.Spec)...)
 	errs = append(errs, validateSpec(spec, &p.Spec, true)...)
+	if p.Name != "" {
+		errs = append(errs, claimsOfPod(spec.Child("volumes"), p.Name, p.Spec.Volumes)...)
+	}
 	if p.Spec.ServiceAccountName == "" {
 		errs = append(errs, tokensWithoutAccount(spec.Child("volumes"), p.Spec.Volumes)...)
 	}

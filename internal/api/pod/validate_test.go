@@ -122,9 +122,9 @@ func TestValidate(t *testing.T) {
 		{"ephemeral on create", func(p *corev1.Pod) {
 			p.Spec.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: "e", Image: "x"}}}
 		}, []string{"spec.ephemeralContainers: Forbidden: cannot be set on create"}},
-		{"claim", func(p *corev1.Pod) {
-			p.Spec.Volumes[0].VolumeSource = corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "c"}}
-		}, []string{"spec.volumes[0].persistentVolumeClaim: Forbidden: not supported by Carob yet"}},
+		{"iSCSI", func(p *corev1.Pod) {
+			p.Spec.Volumes[0].VolumeSource = corev1.VolumeSource{ISCSI: &corev1.ISCSIVolumeSource{}}
+		}, []string{"spec.volumes[0].iscsi: Forbidden: not supported by Carob: use a CSI driver, or log in to the target on the node and use a local volume"}},
 		{"user namespace", func(p *corev1.Pod) {
 			p.Spec.HostUsers = ptr.To(false)
 			p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{ProcMount: ptr.To(corev1.UnmaskedProcMount)}

@@ -10,11 +10,15 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"carob.dev/carob/internal/api/rule"
+	"carob.dev/carob/internal/api/volume"
 )
 
-// validateVolumes also returns the names of the volumes that are right, which containers may mount.
-func validateVolumes(path *field.Path, volumes []corev1.Volume) (names map[string]bool, errs field.ErrorList) {
-	names = map[string]bool{}
+// volumeSet are volumes that containers may use, by name; true for those of a claim, which may be block devices.
+type volumeSet map[string]bool
+
+// validateVolumes also returns the volumes that are right.
+func validateVolumes(path *field.Path, volumes []corev1.Volume) (names volumeSet, errs field.ErrorList) {
+	names = volumeSet{}
 	for i := range volumes {
 		v, at := &volumes[i], path.Index(i)
 		wrong := validateVolumeSource(at, &v.VolumeSource)
@@ -23,11 +27,11 @@ func validateVolumes(path *field.Path, volumes []corev1.Volume) (names map[strin
 		} else {
 			wrong = append(wrong, rule.DNSLabel(at.Child("name"), v.Name)...)
 		}
-		if names[v.Name] {
+		if _, taken := names[v.Name]; taken {
 			wrong = append(wrong, field.Duplicate(at.Child("name"), v.Name))
 		}
 		if len(wrong) == 0 {
-			names[v.Name] = true
+			names[v.Name] = v.PersistentVolumeClaim != nil || v.Ephemeral != nil
 		}
 		errs = append(errs, wrong...)
 	}
@@ -69,6 +73,17 @@ func validateVolumeSource(at *field.Path, v *corev1.VolumeSource) field.ErrorLis
 			user(at.Child("defaultUser"), c.DefaultUser), keys(at.Child("items"), c.Items))
 	})
 	source("projected", v.Projected != nil, func(at *field.Path) field.ErrorList { return validateProjected(at, v.Projected) })
+	source("nfs", v.NFS != nil, func(at *field.Path) field.ErrorList { return validateNFS(at, v.NFS) })
+	source("persistentVolumeClaim", v.PersistentVolumeClaim != nil, func(at *field.Path) field.ErrorList {
+		return required(at.Child("claimName"), v.PersistentVolumeClaim.ClaimName)
+	})
+	source("csi", v.CSI != nil, func(at *field.Path) field.ErrorList { return validateCSI(at, v.CSI) })
+	source("ephemeral", v.Ephemeral != nil, func(at *field.Path) field.ErrorList {
+		if v.Ephemeral.VolumeClaimTemplate == nil {
+			return field.ErrorList{field.Required(at.Child("volumeClaimTemplate"), "")}
+		}
+		return volume.ClaimTemplate(at.Child("volumeClaimTemplate"), v.Ephemeral.VolumeClaimTemplate)
+	})
 	source("image", v.Image != nil, func(at *field.Path) field.ErrorList {
 		return append(required(at.Child("reference"), v.Image.Reference), pullPolicy(at.Child("pullPolicy"), v.Image.PullPolicy)...)
 	})
