@@ -153,7 +153,10 @@ func (w *worker) step(ctx context.Context) {
 		w.event(corev1.EventTypeNormal, w.facts.End.Reason, w.facts.End.Message)
 	}
 	status := podstate.Status(w.pod, w.facts, w.status.base(w.pod), now)
-	w.writeStatus(ctx, status)
+	untold := w.facts.Replacing(w.pod, now)
+	if untold.IsZero() {
+		w.writeStatus(ctx, status)
+	}
 	d := podstate.Decide(w.pod, w.facts, now)
 	for _, a := range d.Actions {
 		w.facts.Begin(a)
@@ -179,6 +182,9 @@ func (w *worker) step(ctx context.Context) {
 	next := d.Next
 	if at := w.status.retryAt; !at.IsZero() && (next.IsZero() || at.Before(next)) {
 		next = at
+	}
+	if !untold.IsZero() && (next.IsZero() || untold.Before(next)) {
+		next = untold
 	}
 	if at := w.volumes.refreshAt; !at.IsZero() && !w.volumes.busy && !podstate.Ending(w.pod, w.facts) {
 		if !now.Before(at) {

@@ -10,13 +10,8 @@ mkdir -p "$out"
 (cd test/conformance/tools &&
   nice go test -c -vet=off -o "$out/e2e.test" k8s.io/kubernetes/test/e2e &&
   nice go build -ldflags '-s -w' -o "$out/" github.com/onsi/ginkgo/v2/ginkgo k8s.io/kubernetes/test/images/agnhost k8s.io/kubernetes/test/images/nonewprivs)
-go build -ldflags '-s -w' -o "$out/pause" ./test/conformance/pause
+go build -ldflags '-s -w' -o "$out/" ./test/conformance/pause ./test/conformance/env
 go build -o "$out/run" ./test/conformance
 test/tools/kubectl.sh
-if [ ! -e "$out/sh" ]; then
-  tmp=$(mktemp -d)
-  (cd "$tmp" && apt-get -qq -o APT::Sandbox::User=root download bash-static && dpkg-deb --fsys-tarfile bash-static_*.deb | tar -x ./bin/bash-static)
-  mv "$tmp/bin/bash-static" "$out/sh"
-  rm -rf "$tmp"
-fi
+test/tools/busybox.sh
 go run ./test/images/build -out "$out/images" -also network

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the CRI's validation suite, crictl, and what goes into the images that the suite asks for: build/{critest,crictl,critest-run,critest-tools}.
+# Builds the CRI's validation suite, crictl, and what goes into the images that the suite asks for: build/{critest,crictl,critest-run,critest-tools,busybox}.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export CGO_ENABLED=0
@@ -9,9 +9,4 @@ root=$PWD
 mkdir -p build/critest-tools
 go build -trimpath -o build/critest-run ./test/critest
 go build -trimpath -ldflags '-s -w' -o build/critest-tools/nnp ./test/critest/nnp
-if [ ! -e build/critest-tools/busybox ]; then
-  tmp=$(mktemp -d)
-  (cd "$tmp" && apt-get -qq -o APT::Sandbox::User=root download busybox && dpkg-deb --fsys-tarfile busybox_*.deb | tar -x ./bin/busybox)
-  cp "$tmp/bin/busybox" build/critest-tools/busybox
-  rm -rf "$tmp"
-fi
+test/tools/busybox.sh

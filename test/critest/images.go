@@ -1,13 +1,10 @@
 package main
 
 import (
-	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"runtime"
 	"slices"
-	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -44,16 +41,9 @@ func publish(r *serve.Registry, shell, nnp string) error {
 		}
 		programs[name] = string(raw)
 	}
-	applets, err := exec.Command(shell, "--list").Output()
+	tools, err := derive.Busybox(shell)
 	if err != nil {
-		return fmt.Errorf("%s --list: %w", shell, err)
-	}
-	tools := []derive.File{{Path: "usr/bin/busybox", Mode: 0o755, Data: programs["shell"]}}
-	for _, a := range strings.Fields(string(applets)) {
-		if a == "busybox" {
-			continue
-		}
-		tools = append(tools, derive.File{Path: "usr/bin/" + a, Mode: 0o755, Link: "usr/bin/busybox"})
+		return err
 	}
 	e2eBusybox, err := derive.With(debian, tools...) // with Debian's ipcs and pgrep, which its busybox lacks
 	if err != nil {

@@ -35,7 +35,7 @@ func main() {
 	flag.StringVar(&o.carob, "carob", "bin/carob", "the program under test")
 	flag.StringVar(&o.critest, "critest", "build/critest", "the suite")
 	flag.StringVar(&o.images, "images", "build/images", "folder of image archives")
-	flag.StringVar(&o.shell, "shell", "build/critest-tools/busybox", "a busybox that runs programs rather than its applets")
+	flag.StringVar(&o.shell, "shell", "build/busybox", "a busybox that runs programs rather than its applets")
 	flag.StringVar(&o.nnp, "nnp", "build/critest-tools/nnp", "the program of test/critest/nnp")
 	flag.StringVar(&o.runtime, "oci-runtime", "crun=crun", "the OCI runtime, as carob's flag takes it")
 	flag.StringVar(&o.list, "list", "", "file with the names of the specs that must pass")

@@ -162,7 +162,7 @@ func (f *Facts) reset(c *Container) {
 	if c.ID != "" {
 		f.Discard = append(f.Discard, Discarded{ID: c.ID})
 	}
-	*c = Container{Attempt: c.Attempt + 1, Last: c.Exit, Image: c.Image, ImageID: c.ImageID, Backoff: c.Backoff, BackoffAt: c.BackoffAt}
+	*c = Container{Attempt: c.Attempt + 1, Last: c.Exit, Replaces: c.Changed, Image: c.Image, ImageID: c.ImageID, Backoff: c.Backoff, BackoffAt: c.BackoffAt}
 }
 
 // backoff is the wait that an ending of the container brings: none for the first, nor if it ran well for a while, nor if the spec asks for

@@ -123,8 +123,9 @@ type Container struct {
 	Image   string `json:"image,omitempty"`
 	ImageID string `json:"imageID,omitempty"`
 	// SpecImage is what the Pod called the image then. Changed says that the instance is stopped for another that the spec
-	// asks for.
+	// asks for; Replaces says that of the one before this.
 	SpecImage string `json:"specImage,omitempty"`
+	Replaces  bool   `json:"replaces,omitempty"`
 	// Applied is what the present instance's cgroup was made with.
 	Applied   *Amounts  `json:"applied,omitempty"`
 	Changed   bool      `json:"changed,omitempty"`
