@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -117,6 +118,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if err := s.install(scheme, codecs, served); err != nil {
 		return nil, fmt.Errorf("API server: %w", err)
 	}
+	s.serveIssuer(tokens)
 	generic.OpenAPIV3Config.Definitions = nil // a second copy of them, which only installing needed
 	installOpenAPI(s.generic, generic.OpenAPIConfig, generic.OpenAPIV3Config)
 	var lc net.ListenConfig
@@ -154,6 +156,19 @@ func groupOrder(group string) int {
 		return i
 	}
 	return len(order)
+}
+
+// serveIssuer lets others check service account tokens.
+func (s *Server) serveIssuer(tokens *auth.Tokens) {
+	mux := s.generic.Handler.NonGoRestfulMux
+	mux.HandleFunc(auth.DiscoveryPath, func(w http.ResponseWriter, _ *http.Request) {
+		at := auth.Issuer
+		if port, err := s.port(); err == nil && len(s.cfg.Advertise) > 0 {
+			at = "https://" + netip.AddrPortFrom(s.cfg.Advertise[0], uint16(port)).String()
+		}
+		tokens.ServeDiscovery(w, at)
+	})
+	mux.HandleFunc(auth.KeysPath, func(w http.ResponseWriter, _ *http.Request) { tokens.ServeKeys(w) })
 }
 
 // Addr is the address that the server listens on.

@@ -30,6 +30,7 @@ import (
 	"carob.dev/carob/internal/config"
 	"carob.dev/carob/internal/health"
 	"carob.dev/carob/internal/network"
+	"carob.dev/carob/internal/network/nft"
 	"carob.dev/carob/internal/pki"
 	"carob.dev/carob/internal/runtime"
 	"carob.dev/carob/internal/runtime/image"
@@ -222,7 +223,14 @@ func (c *Carob) servingIPs() []netip.Addr {
 	return append(ips, c.node...)
 }
 
-func (c *Carob) networkConfig() network.Config { return networkConfig(c.cfg, c.opt.Log) }
+// networkConfig lets the ClusterIP of the Service kubernetes lead to the API server, where there is one that Pods can reach.
+func (c *Carob) networkConfig() network.Config {
+	n := networkConfig(c.cfg, c.opt.Log)
+	if ip := c.cfg.ServiceCIDR.Masked().Addr().Next(); len(c.node) > 0 && !c.cfg.APIBind.Addr().IsLoopback() && c.node[0].Is4() == ip.Is4() {
+		n.Services = []nft.Service{{Address: netip.AddrPortFrom(ip, 443), Target: netip.AddrPortFrom(c.node[0], c.cfg.APIBind.Port())}}
+	}
+	return n
+}
 
 func networkConfig(cfg config.Config, log *slog.Logger) network.Config {
 	return network.Config{

@@ -16,6 +16,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"carob.dev/carob/internal/network/ipam"
+	"carob.dev/carob/internal/network/nft"
 )
 
 // Config says which network a node's Pods are in.
@@ -29,6 +30,8 @@ type Config struct {
 	NodeCIDRs []netip.Prefix
 	// PodCIDRs are the ranges of the whole cluster; what leaves them is masqueraded. NodeCIDRs must be inside.
 	PodCIDRs []netip.Prefix
+	// Services are addresses that lead elsewhere, for this node and its Pods. The node itself needs a route to them, whatever it is.
+	Services []nft.Service
 	// LeaveFirewalls says that no rule is added to a firewall of others (DOCKER-USER).
 	LeaveFirewalls bool
 	// Log must not be nil.

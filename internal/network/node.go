@@ -97,7 +97,7 @@ func isZeroMask(mask []byte) bool {
 
 // plan is the rules for the leases as they are, without those of sandboxes that are leaving.
 func (n *Network) plan() nft.Ruleset {
-	in := nft.Input{Table: n.cfg.NFTable, Group: n.group, PodCIDRs: n.cfg.PodCIDRs}
+	in := nft.Input{Table: n.cfg.NFTable, Group: n.group, PodCIDRs: n.cfg.PodCIDRs, Services: n.cfg.Services}
 	leases := n.ledger.List()
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -33,6 +33,9 @@ type Port struct {
 	Target netip.AddrPort
 }
 
+// Service leads TCP connections to an address that nobody has to where they are served.
+type Service struct{ Address, Target netip.AddrPort }
+
 // Input is what the rules depend on.
 type Input struct {
 	// Table is the table's name.
@@ -41,6 +44,8 @@ type Input struct {
 	Group uint32
 	// PodCIDRs are the ranges of the whole cluster: traffic between them is never masqueraded.
 	PodCIDRs []netip.Prefix
+	// Services are virtual addresses, for Pods and the node itself. Both addresses of one are of the same family.
+	Services []Service
 	// Ports are the host ports of this node's Pods, without conflicts.
 	Ports []Port
 }
@@ -50,9 +55,9 @@ func Plan(in Input) Ruleset {
 	ports := slices.SortedFunc(slices.Values(in.Ports), comparePorts)
 	rs := Ruleset{Table: in.Table}
 	source := Chain{Name: chainSource, Type: nftables.ChainTypeFilter, Hook: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw}
-	jumpLocal := []Rule{rule(fibDaddrLocal(), jump(chainHostPorts))}
-	pre := Chain{Name: chainPrerouting, Type: nftables.ChainTypeNAT, Hook: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityNATDest, Rules: jumpLocal}
-	output := Chain{Name: chainOutput, Type: nftables.ChainTypeNAT, Hook: nftables.ChainHookOutput, Priority: nftables.ChainPriorityNATDest, Rules: jumpLocal}
+	pre := Chain{Name: chainPrerouting, Type: nftables.ChainTypeNAT, Hook: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityNATDest}
+	output := Chain{Name: chainOutput, Type: nftables.ChainTypeNAT, Hook: nftables.ChainHookOutput, Priority: nftables.ChainPriorityNATDest}
+	dest := []Rule{rule(fibDaddrLocal(), jump(chainHostPorts))}
 	hostPorts := Chain{Name: chainHostPorts}
 	post := Chain{Name: chainPostrouting, Type: nftables.ChainTypeNAT, Hook: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource}
 
@@ -64,10 +69,18 @@ func Plan(in Input) Ruleset {
 		pods := Set{Name: "pods" + fam.suffix(), Key: []datum{addrDatum(fam)}, Interval: true}
 		exact := Set{Name: "hostports-exact" + fam.suffix(), Key: []datum{addrDatum(fam), protoDatum, portDatum}, Data: []datum{addrDatum(fam), portDatum}}
 		anyIP := Set{Name: "hostports-any" + fam.suffix(), Key: []datum{protoDatum, portDatum}, Data: []datum{addrDatum(fam), portDatum}}
+		services := Set{Name: "services" + fam.suffix(), Key: []datum{addrDatum(fam), protoDatum, portDatum}, Data: []datum{addrDatum(fam), portDatum}}
 		hairpin := Set{Name: "hairpin" + fam.suffix(), Key: []datum{addrDatum(fam), addrDatum(fam)}}
 		for _, prefix := range in.PodCIDRs {
 			if familyOf(prefix.Addr()) == fam {
 				pods.Elements = append(pods.Elements, Element{Range: prefix.Masked()})
+			}
+		}
+		for _, s := range in.Services {
+			if familyOf(s.Address.Addr()) == fam {
+				services.Elements = append(services.Elements, Element{
+					Key: []any{s.Address.Addr(), protocol("TCP"), s.Address.Port()}, Data: []any{s.Target.Addr(), s.Target.Port()},
+				})
 			}
 		}
 		for _, p := range ports {
@@ -88,7 +101,8 @@ func Plan(in Input) Ruleset {
 				hairpin.Elements = append(hairpin.Elements, pair)
 			}
 		}
-		rs.Sets = append(rs.Sets, pods, exact, anyIP, hairpin)
+		rs.Sets = append(rs.Sets, pods, exact, anyIP, services, hairpin)
+		dest = append(dest, rule(dnatExact(fam, services)))
 		hostPorts.Rules = append(hostPorts.Rules, rule(dnatExact(fam, exact)), rule(dnatAny(fam, anyIP)))
 		// A Pod that reaches itself through the node, and the node that reaches a Pod through its own loopback, would be
 		// answered past the translation.
@@ -98,6 +112,7 @@ func Plan(in Input) Ruleset {
 		}
 		post.Rules = append(post.Rules, rule(saddrInSet(fam, pods, false), daddrInSet(fam, pods, true), masquerade()))
 	}
+	pre.Rules, output.Rules = dest, dest
 	rs.Chains = []Chain{hostPorts, source, pre, output, post}
 	return rs
 }

@@ -24,6 +24,8 @@ func TestPlan(t *testing.T) {
 		"empty": {Table: "carob", Group: 7, PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.42.0.0/16")}},
 		"ports": {
 			Table: "carob_0a1b2c3d", Group: 7, PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.42.0.0/16"), netip.MustParsePrefix("fd42::/48")},
+			Services: []Service{{netip.MustParseAddrPort("10.43.0.1:443"), netip.MustParseAddrPort("192.0.2.1:6443")},
+				{netip.MustParseAddrPort("[fd43::1]:443"), netip.MustParseAddrPort("[fd00::1]:6443")}},
 			Ports: []Port{
 				port("UDP", "", 53, "10.42.0.3:53"),
 				port("TCP", "", 8080, "10.42.0.2:80"), port("TCP", "", 8080, "[fd42::2]:80"),
