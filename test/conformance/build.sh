@@ -10,7 +10,7 @@ mkdir -p "$out"
 (cd test/conformance/tools &&
   nice go test -c -vet=off -o "$out/e2e.test" k8s.io/kubernetes/test/e2e &&
   nice go build -ldflags '-s -w' -o "$out/" github.com/onsi/ginkgo/v2/ginkgo k8s.io/kubernetes/test/images/agnhost k8s.io/kubernetes/test/images/nonewprivs)
-go build -ldflags '-s -w' -o "$out/" ./test/conformance/pause ./test/conformance/env
+go build -ldflags '-s -w' -o "$out/" ./test/conformance/pause ./test/conformance/sh
 go build -o "$out/run" ./test/conformance
 test/tools/kubectl.sh
 test/tools/busybox.sh

@@ -33,7 +33,7 @@ func publish(r *serve.Registry, programs, source string) error {
 	text := map[string]string{}
 	for name, path := range map[string]string{
 		"agnhost": filepath.Join(programs, "agnhost"), "nnp": filepath.Join(programs, "nonewprivs"), "pause": filepath.Join(programs, "pause"),
-		"env": filepath.Join(programs, "env"),
+		"sh":  filepath.Join(programs, "sh"),
 		"crt": filepath.Join(source, "agnhost/porter/localhost.crt"), "key": filepath.Join(source, "agnhost/porter/localhost.key"),
 		"nautilus": filepath.Join(source, "nautilus/html/nautilus.jpg"), "nautilus.json": filepath.Join(source, "nautilus/html/data.json"),
 		"kitten": filepath.Join(source, "kitten/html/kitten.jpg"), "kitten.json": filepath.Join(source, "kitten/html/data.json"),
@@ -64,7 +64,8 @@ func publish(r *serve.Registry, programs, source string) error {
 		derive.File{Path: "etc/os-release", Mode: 0o644, Data: "NAME=\"Alpine Linux\"\nID=alpine\n"}) // the suite looks for the name
 	m.make(group+"glibc-dns-testing:2.1.1", base["network"], v1.Config{Cmd: []string{"bash"}})
 	m.make(group+"ipc-utils:1.4", base["network"], v1.Config{Cmd: []string{"sh"}})
-	m.make(group+"busybox:1.37.0-2", base["network"], v1.Config{Cmd: []string{"sh"}}, append(shell, derive.File{Path: "usr/bin/env", Mode: 0o755, Data: text["env"]})...)
+	m.make(group+"busybox:1.37.0-2", base["network"], v1.Config{Cmd: []string{"sh"}}, append(shell,
+		derive.File{Path: "usr/bin/sh", Mode: 0o755, Data: text["sh"]}, derive.File{Path: "usr/bin/env", Mode: 0o755, Link: "usr/bin/sh"})...)
 	m.make(group+"nonroot:1.5", base["busybox"], v1.Config{Cmd: []string{"sh"}, User: "1234"})
 	m.make(group+"nonewprivs:1.4", base["busybox"], v1.Config{Cmd: []string{"nnp"}}, derive.File{Path: "usr/local/bin/nnp", Mode: 0o6755, Data: text["nnp"]})
 	web, err := base["nginx"].ConfigFile()
