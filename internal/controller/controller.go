@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/clock"
 
+	"carob.dev/carob/internal/controller/attachdetach"
 	"carob.dev/carob/internal/controller/clusterrole"
 	"carob.dev/carob/internal/controller/deployment"
 	"carob.dev/carob/internal/controller/endpointslice"
@@ -82,6 +83,7 @@ func All(cfg Config) ([]Runner, error) {
 		{endpointslice.Name, cfg.endpointSlice},
 		{podgc.Name, cfg.podGC},
 		{nodelifecycle.Name, cfg.nodeLifecycle},
+		{attachdetach.Name, cfg.attachDetach},
 		{clusterrole.Name, cfg.clusterRole},
 	} {
 		client, err := cfg.ClientFor(c.name)
@@ -155,6 +157,12 @@ func (cfg Config) nodeLifecycle(client kubernetes.Interface) (Runner, error) {
 
 func (cfg Config) clusterRole(client kubernetes.Interface) (Runner, error) {
 	return clusterrole.New(clusterrole.Config{Client: client, Informers: cfg.Informers, Log: cfg.Log, Clock: cfg.Clock})
+}
+
+func (cfg Config) attachDetach(client kubernetes.Interface) (Runner, error) {
+	return attachdetach.New(attachdetach.Config{
+		Client: client, Informers: cfg.Informers, Recorder: cfg.RecorderFor(attachdetach.Name), Log: cfg.Log, Clock: cfg.Clock,
+	})
 }
 
 // shared are the informers that the other controllers keep running, which the garbage collector then need not watch again.
