@@ -41,7 +41,11 @@ func validateContainers(path *field.Path, s *corev1.PodSpec, volumes volumeSet) 
 		if c.Name != "" {
 			init[c.Name] = true
 		}
-		errs = append(errs, validateRestart(at, c)...)
+		if wrong := validateRestart(at, c); c.RestartPolicy != nil || len(wrong) == 0 {
+			errs = append(errs, wrong...)
+		} else {
+			errs = append(errs, wrong[0]) // Kubernetes looks no further
+		}
 		// Init containers run one by one, so only a container's own ports can clash.
 		errs = append(errs, hostPortConflicts(path.Child("initContainers"), s.InitContainers[i:i+1])...)
 		if isSidecar(c) {
