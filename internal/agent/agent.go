@@ -21,12 +21,14 @@ import (
 	"k8s.io/client-go/tools/cache"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"carob.dev/carob/internal/agent/eviction"
 	"carob.dev/carob/internal/agent/idrange"
 	"carob.dev/carob/internal/agent/imagegc"
 	"carob.dev/carob/internal/agent/logs"
 	"carob.dev/carob/internal/agent/measure"
 	"carob.dev/carob/internal/agent/node"
 	"carob.dev/carob/internal/agent/podstate"
+	"carob.dev/carob/internal/agent/pressure"
 	"carob.dev/carob/internal/agent/probe"
 	"carob.dev/carob/internal/agent/pull"
 	"carob.dev/carob/internal/agent/server"
@@ -45,6 +47,7 @@ type Agent struct {
 	machine  node.Machine
 	handler  http.Handler
 	meter    *measure.Meter
+	pressure *pressure.Watcher
 	probed   probe.Results
 	node     *node.Node
 	pods     cache.SharedIndexInformer
@@ -80,11 +83,16 @@ func New(cfg Config) (*Agent, error) {
 	}
 	a := &Agent{cfg: cfg, machine: machine, workers: map[types.UID]*worker{}, wishes: map[types.UID]wish{},
 		puller: pull.New(cfg.Images, cfg.Recorder, cfg.Clock), handlers: probe.New(cfg.Runtime, cfg.kubernetesMinor())}
+	kept := cfg.Reserved
+	kept.Memory += eviction.HardReserve(cfg.Pressure.Thresholds, eviction.MemoryAvailable, machine.Memory)
+	kept.Storage += eviction.HardReserve(cfg.Pressure.Thresholds, eviction.NodeFsAvailable, machine.Storage)
 	a.node = node.New(node.Config{Name: cfg.NodeName, Client: cfg.Client, Images: cfg.Images, Runtime: cfg.Runtime, MaxPods: cfg.MaxPods,
-		PodCIDR: cfg.PodCIDR, IPs: cfg.NodeIPs, Port: cfg.Port, Machine: machine, Root: cfg.Root, KubernetesVersion: version.KubernetesVersion,
+		PodCIDR: cfg.PodCIDR, IPs: cfg.NodeIPs, Port: cfg.Port, Machine: machine, KubernetesVersion: version.KubernetesVersion,
+		Reserved: kept, Pressure: func() []corev1.NodeConditionType { return a.pressure.Conditions() },
 		RuntimeVersion: cfg.RuntimeName + "://" + cfg.RuntimeVersion, Recorder: cfg.Recorder, Log: cfg.Log, Clock: cfg.Clock, VolumesInUse: a.volumesInUse})
+	self := &corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: cfg.NodeName, UID: types.UID(cfg.NodeName)}
 	a.images = imagegc.New(imagegc.Config{Images: cfg.Images, Containers: cfg.ImageUsers, Policy: cfg.ImageGC, Recorder: cfg.Recorder,
-		Node: &corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: cfg.NodeName, UID: types.UID(cfg.NodeName)}, Log: cfg.Log, Clock: cfg.Clock})
+		Node: self, Log: cfg.Log, Clock: cfg.Clock})
 	a.rotator = logs.NewRotator(cfg.ContainerLogs, cfg.Runtime.ReopenContainerLog, cfg.Clock, cfg.Log)
 	a.pods = podInformer(cfg.Client, cfg.NodeName)
 	factory := cfg.Informers
@@ -96,6 +104,8 @@ func New(cfg Config) (*Agent, error) {
 	a.nodes = factory.Core().V1().Nodes().Lister()
 	a.meter = measure.New(measure.Config{Runtime: cfg.Runtime, Images: cfg.Images, NodeName: cfg.NodeName, CgroupRoot: cfg.CgroupRoot, Root: cfg.Root,
 		LogsDir: cfg.logsDir(), PodDir: cfg.podDir, Log: cfg.Log, Clock: cfg.Clock})
+	a.pressure = pressure.New(pressure.Config{Policy: cfg.Pressure, Meter: a.meter, Pods: a.measured, End: a.end, Free: a.free, Changed: a.node.Urgent,
+		Recorder: cfg.Recorder, Node: self, Log: cfg.Log, Clock: cfg.Clock})
 	a.handler = server.New(server.Config{Pods: a, Runtime: cfg.Runtime, Streaming: cfg.Streaming, LogsDir: cfg.logsDir(), Meter: a.meter, Probes: &a.probed,
 		Settings: cfg.settings(), CPUs: machine.CPUs, Memory: machine.Memory, Version: version.KubernetesVersion, Log: cfg.Log, Clock: cfg.Clock})
 	return a, nil
@@ -179,6 +189,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.missed()
 	a.node.Up()
 	a.wg.Go(func() { a.images.Run(ctx) })
+	a.wg.Go(func() { a.pressure.Run(ctx) })
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
@@ -209,7 +220,18 @@ func (a *Agent) servicesSynced() cache.InformerSynced {
 // qosCgroups makes the levels that Pods' cgroups stand in.
 func (a *Agent) qosCgroups() error {
 	top := "/" + a.cfg.CgroupRoot + "/kubepods"
-	for path, r := range map[string]sys.Resources{top: {}, top + "/besteffort": {CPUShares: 2}, top + "/burstable": {}} {
+	var all sys.Resources
+	if r := a.cfg.Reserved.Memory; r > 0 {
+		all.Memory = max(a.machine.Memory-r, 1)
+	}
+	if r := a.cfg.Reserved.PIDs; r > 0 {
+		_, most, err := measure.Processes()
+		if err != nil {
+			return err
+		}
+		all.PIDs = max(most-r, 1)
+	}
+	for path, r := range map[string]sys.Resources{top: all, top + "/besteffort": {CPUShares: 2}, top + "/burstable": {}} {
 		if err := a.cfg.Cgroups.Create(path, r); err != nil {
 			return err
 		}

@@ -23,6 +23,8 @@ import (
 	"carob.dev/carob/internal/agent/admit"
 	"carob.dev/carob/internal/agent/imagegc"
 	"carob.dev/carob/internal/agent/logs"
+	"carob.dev/carob/internal/agent/node"
+	"carob.dev/carob/internal/agent/pressure"
 	"carob.dev/carob/internal/agent/volume"
 	"carob.dev/carob/internal/sys"
 	"carob.dev/carob/internal/version"
@@ -94,6 +96,12 @@ type Config struct {
 	Security admit.Security
 	// SeccompDir is the absolute folder of seccomp profiles that Pods may name; Root/seccomp when empty.
 	SeccompDir string
+	// Pressure says when Pods are ended for want of something. Never when it has no thresholds.
+	Pressure pressure.Policy
+	// Reserved is what Pods never get of the node, beside what hard thresholds keep free. All Pods together are held to what it leaves.
+	Reserved node.Reserved
+	// PodMaxPIDs is how many processes and threads a Pod may have; 0 or less for no limit.
+	PodMaxPIDs int64
 	// Port is where the agent's server listens for others, as the Node tells it; 0 for nowhere.
 	Port uint16
 	// Recorder writes events as the component "kubelet" on this node.

@@ -4,7 +4,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"carob.dev/carob/internal/agent/admit"
+	"carob.dev/carob/internal/agent/eviction"
 	"carob.dev/carob/internal/agent/podstate"
+	podrule "carob.dev/carob/internal/api/pod"
 )
 
 // judge has a Pod that the node cannot take end as Failed before anything of it is made. a.mu is held.
@@ -13,7 +15,13 @@ func (a *Agent) judge(w *worker) {
 	if err != nil {
 		return // not registered yet: what is there now was there before
 	}
-	r := admit.Check(node, a.taken(w.pod.UID), w.pod)
+	var r *admit.Rejection
+	if why := eviction.Refuse(w.pod, podrule.QOS(w.pod), a.pressure.Conditions()); why != "" {
+		r = &admit.Rejection{Reason: eviction.Reason, Message: "Pod was rejected: " + why}
+	}
+	if r == nil {
+		r = admit.Check(node, a.taken(w.pod.UID), w.pod)
+	}
 	if r == nil {
 		r = a.cfg.Security.Check(w.pod)
 	}

@@ -79,7 +79,7 @@ func (w *worker) prepare() func(context.Context) func() {
 		have = &first
 	}
 	return func(ctx context.Context) func() {
-		err := a.cfg.Cgroups.Create(criconf.CgroupParent(a.cfg.CgroupRoot, pod), podCgroup(pod, *have))
+		err := a.cfg.Cgroups.Create(criconf.CgroupParent(a.cfg.CgroupRoot, pod), a.podCgroup(pod, *have))
 		if err == nil {
 			err = os.MkdirAll(a.cfg.podDir(pod.UID), 0o750)
 		}
@@ -132,8 +132,11 @@ func volumeErrors(err error) []string {
 }
 
 // podCgroup is what the Pod's cgroup is made with.
-func podCgroup(pod *corev1.Pod, have podstate.Amounts) sys.Resources {
+func (a *Agent) podCgroup(pod *corev1.Pod, have podstate.Amounts) sys.Resources {
 	r := cgroupLimits(criconf.Limits(have))
+	if a.cfg.PodMaxPIDs > 0 {
+		r.PIDs = a.cfg.PodMaxPIDs
+	}
 	for _, h := range criconf.PodHugepages(pod) {
 		if r.HugePages == nil {
 			r.HugePages = map[string]uint64{}

@@ -92,8 +92,19 @@ func (w *worker) rest() {
 	}
 }
 
+// tellOver tells those who wait for it that nothing of the Pod runs any more.
+func (w *worker) tellOver() {
+	for _, c := range w.over {
+		close(c)
+	}
+	w.over = nil
+}
+
 // tellRest says once that the Pod rests, and once that the API knows.
 func (w *worker) tellRest() {
+	if len(w.over) > 0 && w.facts.Rested() {
+		w.tellOver()
+	}
 	if w.rested != nil && w.facts.Rested() {
 		close(w.rested)
 		w.rested = nil

@@ -29,13 +29,15 @@ type statusWriter struct {
 	version uint64
 	retryAt time.Time
 	tries   int
+	// facts say which conditions are the agent's.
+	facts *podstate.Facts
 }
 
-func splitConditions(s *corev1.PodStatus) (own *corev1.PodStatus, foreign []corev1.PodCondition) {
-	own = s.DeepCopy()
+func (s *statusWriter) split(status *corev1.PodStatus) (own *corev1.PodStatus, foreign []corev1.PodCondition) {
+	own = status.DeepCopy()
 	own.Conditions = nil
-	for _, c := range s.Conditions {
-		if podstate.Own(c.Type) {
+	for _, c := range status.Conditions {
+		if s.facts.Own(c.Type) {
 			own.Conditions = append(own.Conditions, c)
 		} else {
 			foreign = append(foreign, c)
@@ -44,8 +46,9 @@ func splitConditions(s *corev1.PodStatus) (own *corev1.PodStatus, foreign []core
 	return own, foreign
 }
 
-func (s *statusWriter) init(pod *corev1.Pod) {
-	s.sent, s.foreign = splitConditions(&pod.Status)
+func (s *statusWriter) init(pod *corev1.Pod, f *podstate.Facts) {
+	s.facts = f
+	s.sent, s.foreign = s.split(&pod.Status)
 	s.last, s.version = s.sent, versionOf(pod)
 }
 
@@ -58,7 +61,7 @@ func versionOf(pod *corev1.Pod) uint64 {
 // seen takes over what others have written, unless it is older than what has been written here. So a status that somebody else changes
 // (a node that was thought lost) is put right.
 func (s *statusWriter) seen(pod *corev1.Pod) {
-	own, foreign := splitConditions(&pod.Status)
+	own, foreign := s.split(&pod.Status)
 	s.foreign = foreign
 	if v := versionOf(pod); !s.writing && v > s.version {
 		s.sent, s.version = own, v
@@ -78,7 +81,7 @@ func (s *statusWriter) base(pod *corev1.Pod) *corev1.PodStatus {
 // writeStatus has the API take the status over, unless it has it.
 func (w *worker) writeStatus(ctx context.Context, status corev1.PodStatus) {
 	s := &w.status
-	s.last, _ = splitConditions(&status)
+	s.last, _ = s.split(&status)
 	w.facts.StatusWritten = apiequality.Semantic.DeepEqual(s.last, s.sent)
 	if w.facts.StatusWritten || s.writing || w.facts.Gone {
 		return

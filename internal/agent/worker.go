@@ -51,6 +51,8 @@ type worker struct {
 	rejected bool
 	// rested is closed once the Pod rests, if it was asked to, restTold once the API has been told.
 	rested, restTold chan struct{}
+	// over are closed once nothing of a Pod that the node ends runs any more.
+	over []chan struct{}
 	// namespace and name never change; ended is closed when run returns.
 	namespace, name string
 	ended           chan struct{}
@@ -92,7 +94,7 @@ func newWorker(a *Agent, pod *corev1.Pod, f *podstate.Facts) *worker {
 	w.granted.Store(w.pod)
 	w.facts.MaxBackoff = a.cfg.MaxRestartPeriod
 	w.facts.HostIPs, w.facts.Runtime = a.cfg.hostIPs(), a.cfg.RuntimeName
-	w.status.init(pod)
+	w.status.init(pod, w.facts)
 	return w
 }
 
@@ -110,6 +112,7 @@ func (w *worker) post(f func()) {
 // run is the worker's life: until ctx ends, or the Pod is off the node.
 func (w *worker) run(ctx context.Context) {
 	defer close(w.ended)
+	defer w.tellOver()
 	ctx, cancel := context.WithCancel(ctx)
 	w.timer = w.a.cfg.Clock.NewTimer(time.Hour)
 	defer w.timer.Stop()

@@ -34,6 +34,14 @@ func (c *Carob) startAgent(context.Context) error {
 	if err != nil {
 		return err
 	}
+	policy, err := pressurePolicy(c.cfg.Node.Eviction)
+	if err != nil {
+		return err
+	}
+	kept, err := reserved(c.cfg.Node)
+	if err != nil {
+		return err
+	}
 	c.agent, err = agent.New(agent.Config{
 		NodeName: c.cfg.NodeName, Client: client, Informers: c.shared, Runtime: c.pods.runtime, Images: c.pods.images, Streaming: c.pods.streaming,
 		RuntimeName: c.pods.name, RuntimeVersion: c.pods.version, RuntimeChanged: c.pods.changed, ImageUsers: c.pods.users,
@@ -42,7 +50,7 @@ func (c *Carob) startAgent(context.Context) error {
 		ImageGC: imagegc.Policy{HighPercent: c.cfg.Images.HighPercent, LowPercent: c.cfg.Images.LowPercent, MinAge: c.cfg.Images.MinAge,
 			MaxAge: c.cfg.Images.MaxAge},
 		ContainerLogs: logs.Limits{MaxSize: c.cfg.ContainerLogs.MaxSize, MaxFiles: c.cfg.ContainerLogs.MaxFiles},
-		Port:          c.cfg.Node.Bind.Port(), KubeletDir: c.cfg.Node.KubeletDir,
+		Pressure: policy, Reserved: kept, PodMaxPIDs: c.cfg.Node.PodMaxPIDs, Port: c.cfg.Node.Bind.Port(), KubeletDir: c.cfg.Node.KubeletDir,
 		CgroupRoot: c.cfg.CgroupRoot(), Recorder: c.recorder("kubelet"), Log: c.opt.Log.With("part", "agent"),
 	})
 	if err != nil {

@@ -89,6 +89,9 @@ type Carob struct {
 func Run(ctx context.Context, cfg config.Config, opt Options) (err error) {
 	keepHeapSmall()
 	usualUmask()
+	if _, err := pressurePolicy(cfg.Node.Eviction); err != nil {
+		return err
+	}
 	c := &Carob{cfg: cfg, opt: opt, stages: newStages(opt.Log, opt.Tell), ready: make(chan struct{}), downAsked: make(chan downRequest, 1)}
 	defer func() {
 		if opt.Ending != nil {

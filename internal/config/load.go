@@ -27,7 +27,7 @@ type setting struct {
 }
 
 func settings() []setting {
-	return slices.Concat(imageSettings(), logSettings(), nodeSettings(), []setting{
+	return slices.Concat(imageSettings(), logSettings(), nodeSettings(), evictionSettings(), []setting{
 		{"node-name", "name of this node: a DNS subdomain (default: the machine's host name)",
 			func(c *Config) string { return c.NodeName },
 			func(c *Config, v string) error { c.NodeName = v; return nil }},
@@ -291,6 +291,7 @@ func (c Config) Validate() error {
 	}
 	c.Images.validate(bad)
 	c.ContainerLogs.validate(bad)
+	c.Node.validate(bad)
 	return errors.Join(errs...)
 }
 

@@ -14,10 +14,15 @@ type Node struct {
 	// KubeletDir is the name by which CSI drivers, whose manifests say /var/lib/kubelet, know the root: a symbolic link that the agent makes.
 	// Empty: they must be told the root itself.
 	KubeletDir string
+	Eviction   Eviction
+	// KubeReserved and SystemReserved are what of cpu, memory, ephemeral-storage and pid is never given to Pods, as quantities.
+	KubeReserved, SystemReserved map[string]string
+	// PodMaxPIDs is how many processes and threads a Pod may have; -1 for as many as there can be.
+	PodMaxPIDs int64
 }
 
 func defaultNode(root string) Node {
-	n := Node{Bind: netip.MustParseAddrPort("0.0.0.0:10250")}
+	n := Node{Bind: netip.MustParseAddrPort("0.0.0.0:10250"), PodMaxPIDs: -1, Eviction: defaultEviction()}
 	if root == DefaultRoot {
 		n.KubeletDir = "/var/lib/kubelet"
 	}

@@ -156,6 +156,17 @@ func (c *Collector) Collect(ctx context.Context) error {
 	return nil
 }
 
+// Free removes every image that may go, whatever room there is.
+func (c *Collector) Free(ctx context.Context) error {
+	now := c.cfg.Clock.Now()
+	unused, err := c.look(ctx, now)
+	if err != nil {
+		return err
+	}
+	_, _, err = c.remove(ctx, ripe(unused, c.cfg.Policy, now), everything)
+	return err
+}
+
 // look brings what is known up to date, and returns the images that may go, those used longest ago first.
 func (c *Collector) look(ctx context.Context, now time.Time) ([]candidate, error) {
 	images, err := c.cfg.Images.ListImages(ctx, nil)

@@ -187,3 +187,34 @@ func FileSystem(path string, at metav1.Time) *stats.FsStats {
 	used, inodesUsed := total-fs.Bfree*size, inodes-inodesFree
 	return &stats.FsStats{Time: at, AvailableBytes: &free, CapacityBytes: &total, UsedBytes: &used, InodesFree: &inodesFree, Inodes: &inodes, InodesUsed: &inodesUsed}
 }
+
+// Node measures what the node has left, and nothing of its Pods but what they use of memory in all.
+func (m *Meter) Node(ctx context.Context) (stats.NodeStats, error) {
+	mem, err := ReadMemory()
+	if err != nil {
+		return stats.NodeStats{}, err
+	}
+	current, most, err := Processes()
+	if err != nil {
+		return stats.NodeStats{}, err
+	}
+	set, available := mem.WorkingSet(), mem.Available()
+	n := stats.NodeStats{NodeName: m.cfg.NodeName, Memory: &stats.MemoryStats{WorkingSetBytes: &set, AvailableBytes: &available},
+		Rlimit: &stats.RlimitStats{MaxPID: &most, NumOfRunningProcesses: &current}}
+	if u, err := sys.CgroupStats("/" + m.cfg.CgroupRoot + "/kubepods"); err == nil && u.Limit > 0 {
+		free := u.Limit - min(u.Limit, u.WorkingSet)
+		n.SystemContainers = []stats.ContainerStats{{Name: stats.SystemContainerPods, Memory: &stats.MemoryStats{WorkingSetBytes: &u.WorkingSet, AvailableBytes: &free}}}
+	}
+	m.nodeDisks(ctx, &n)
+	return n, nil
+}
+
+// OneDisk says that the images are on the disk that Pods write to, as far as is known.
+func (m *Meter) OneDisk(ctx context.Context) bool {
+	info, err := m.cfg.Images.ImageFsInfo(ctx)
+	if err != nil || len(info.GetImageFilesystems()) == 0 {
+		return true
+	}
+	images := device(info.GetImageFilesystems()[0].GetFsId().GetMountpoint())
+	return images == 0 || images == device(m.cfg.Root)
+}

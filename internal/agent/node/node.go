@@ -41,8 +41,10 @@ type Config struct {
 	IPs     []netip.Addr
 	Port    uint16
 	Machine Machine
-	// Root is the folder that holds what Pods write.
-	Root              string
+	// Reserved is what Pods never get.
+	Reserved Reserved
+	// Pressure are the conditions that tell of it; Urgent is to be called when they change. Nil: there never are any.
+	Pressure          func() []corev1.NodeConditionType
 	KubernetesVersion string
 	// RuntimeVersion is the runtime's name and version, as containerd://v2.4.2.
 	RuntimeVersion string
@@ -55,17 +57,18 @@ type Config struct {
 
 // Node is this node's object in the API. What it last wrote belongs to Run's goroutine.
 type Node struct {
-	cfg  Config
-	up   chan struct{}
-	poke chan struct{}
-	sent *corev1.NodeStatus
+	cfg    Config
+	up     chan struct{}
+	poke   chan struct{}
+	urgent chan struct{}
+	sent   *corev1.NodeStatus
 	// images are those that were listed last.
 	images []*runtimeapi.Image
 }
 
 // New returns a Node that does nothing before Run.
 func New(cfg Config) *Node {
-	return &Node{cfg: cfg, up: make(chan struct{}, 1), poke: make(chan struct{}, 1)}
+	return &Node{cfg: cfg, up: make(chan struct{}, 1), poke: make(chan struct{}, 1), urgent: make(chan struct{}, 1)}
 }
 
 // Allocatable is what the node can give to Pods.
@@ -87,8 +90,16 @@ func (n *Node) Poke() {
 	}
 }
 
+// Urgent says that what others decide by has changed: it is told at once.
+func (n *Node) Urgent() {
+	select {
+	case n.urgent <- struct{}{}:
+	default:
+	}
+}
+
 func (n *Node) facts() facts {
-	return facts{machine: n.cfg.Machine, maxPods: n.cfg.MaxPods, ips: n.cfg.IPs, port: n.cfg.Port, kubernetesVersion: n.cfg.KubernetesVersion, runtimeVersion: n.cfg.RuntimeVersion}
+	return facts{machine: n.cfg.Machine, reserved: n.cfg.Reserved, maxPods: n.cfg.MaxPods, ips: n.cfg.IPs, port: n.cfg.Port, kubernetesVersion: n.cfg.KubernetesVersion, runtimeVersion: n.cfg.RuntimeVersion}
 }
 
 // Run registers the node once it is Up and keeps it current until ctx ends.
@@ -132,9 +143,17 @@ func (n *Node) Run(ctx context.Context) {
 			return
 		case <-n.poke:
 			timer.Stop()
-			if !n.sleep(ctx, pause) {
+			timer = n.cfg.Clock.NewTimer(pause)
+			select {
+			case <-ctx.Done():
+				timer.Stop()
 				return
+			case <-n.urgent:
+				timer.Stop()
+			case <-timer.C():
 			}
+		case <-n.urgent:
+			timer.Stop()
 		case <-timer.C():
 		}
 		due := !n.cfg.Clock.Now().Before(next)
@@ -168,6 +187,9 @@ func (n *Node) look(ctx context.Context) facts {
 		n.cfg.Log.Warn("list images", "error", err)
 	} else {
 		n.images = list
+	}
+	if n.cfg.Pressure != nil {
+		f.pressure = n.cfg.Pressure()
 	}
 	f.images = n.images
 	f.handlers, f.features = st.GetRuntimeHandlers(), st.GetFeatures()
@@ -250,7 +272,14 @@ func (n *Node) report(ctx context.Context, due bool) error {
 	if !due && apiequality.Semantic.DeepEqual(withoutHeartbeats(s), withoutHeartbeats(*n.sent)) {
 		return nil
 	}
-	return n.write(ctx, s)
+	told := changes(n.sent.Conditions, s.Conditions)
+	if err := n.write(ctx, s); err != nil {
+		return err
+	}
+	for _, reason := range told {
+		n.event(reason, fmt.Sprintf("Node %s status is now: %s", n.cfg.Name, reason))
+	}
+	return nil
 }
 
 func (n *Node) volumesInUse() []corev1.UniqueVolumeName {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/tools/record"
@@ -22,6 +23,7 @@ func testNode(client *fake.Clientset, c *testclock.FakeClock) *Node {
 	return New(Config{Name: "n.example", Client: client, Images: images, Runtime: critest.NewFakeRuntimeService(), MaxPods: 7,
 		PodCIDR: netip.MustParsePrefix("10.42.0.0/24"), IPs: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
 		Machine:           Machine{CPUs: 2, Memory: 4 << 30, Storage: 100 << 30, HugePages: map[int64]int64{2 << 20: 4 << 20}, Arch: "amd64", BootID: "boot", Hostname: "h"},
+		Reserved:          Reserved{MilliCPU: 500, Memory: 100 << 20, Storage: 10 << 30},
 		KubernetesVersion: "v1.37.2", Recorder: record.NewFakeRecorder(100), Log: slog.New(slog.DiscardHandler), Clock: c})
 }
 
@@ -56,8 +58,10 @@ func TestNodeRegistersAndRenews(t *testing.T) {
 			t.Errorf("capacity of %s is %s, want %s", name, q.String(), want)
 		}
 	}
-	if q := node.Status.Allocatable[corev1.ResourceMemory]; q.Value() != 4<<30-100<<20-4<<20 {
-		t.Errorf("allocatable memory %s", q.String())
+	for name, want := range map[corev1.ResourceName]string{"cpu": "1500m", "memory": "3992Mi", "pods": "7", "ephemeral-storage": "90Gi", "hugepages-2Mi": "4Mi"} {
+		if q := node.Status.Allocatable[name]; q.Cmp(resource.MustParse(want)) != 0 {
+			t.Errorf("allocatable %s is %s, want %s", name, q.String(), want)
+		}
 	}
 	renewed := func() time.Time {
 		l, err := client.CoordinationV1().Leases(corev1.NamespaceNodeLease).Get(t.Context(), "n.example", metav1.GetOptions{})

@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"sort"
 	"time"
 
@@ -14,9 +15,6 @@ import (
 
 // maxImages is how many images a Node tells, the largest first.
 const maxImages = 50
-
-// minEvictable is the memory that is never given to Pods, in bytes: Kubernetes' threshold for a hard eviction.
-const minEvictable = 100 << 20
 
 // facts decide a Node's status.
 type facts struct {
@@ -30,6 +28,10 @@ type facts struct {
 	// handlers and features are what the runtime can do.
 	handlers []*runtimeapi.RuntimeHandler
 	features *runtimeapi.RuntimeFeatures
+	// reserved is what Pods never get.
+	reserved Reserved
+	// pressure are the conditions that tell of it.
+	pressure []corev1.NodeConditionType
 	// notReady is why the node is not ready; empty if it is.
 	notReady string
 }
@@ -48,15 +50,21 @@ func capacity(f facts) corev1.ResourceList {
 	return list
 }
 
-// allocatable is capacity less what Pods never get: memory kept for the node and for huge pages, and a tenth of the disk.
+// Reserved is what Pods never get of the machine: CPU in thousandths of a core, memory and storage in bytes, a number of processes.
+type Reserved struct{ MilliCPU, Memory, Storage, PIDs int64 }
+
+// allocatable is capacity less what Pods never get: what is reserved, and memory that is set aside for huge pages.
 func allocatable(f facts) corev1.ResourceList {
 	list := capacity(f)
-	memory := f.machine.Memory - min(minEvictable, f.machine.Memory/10)
+	if r := f.reserved.MilliCPU; r > 0 {
+		list[corev1.ResourceCPU] = *resource.NewMilliQuantity(max(int64(f.machine.CPUs)*1000-r, 0), resource.DecimalSI)
+	}
+	memory := f.machine.Memory - f.reserved.Memory
 	for _, bytes := range f.machine.HugePages {
 		memory -= bytes
 	}
 	list[corev1.ResourceMemory] = *resource.NewQuantity(max(memory, 0), resource.BinarySI)
-	list[corev1.ResourceEphemeralStorage] = *resource.NewQuantity(f.machine.Storage/10*9, resource.DecimalSI)
+	list[corev1.ResourceEphemeralStorage] = *resource.NewQuantity(max(f.machine.Storage-f.reserved.Storage, 0), resource.DecimalSI)
 	return list
 }
 
@@ -78,15 +86,47 @@ func status(f facts, old *corev1.NodeStatus, now time.Time) corev1.NodeStatus {
 	if f.notReady != "" {
 		ready = condition{corev1.NodeReady, corev1.ConditionFalse, "KubeletNotReady", f.notReady}
 	}
-	for _, c := range []condition{
-		{corev1.NodeMemoryPressure, corev1.ConditionFalse, "KubeletHasSufficientMemory", "kubelet has sufficient memory available"},
-		{corev1.NodeDiskPressure, corev1.ConditionFalse, "KubeletHasNoDiskPressure", "kubelet has no disk pressure"},
-		{corev1.NodePIDPressure, corev1.ConditionFalse, "KubeletHasSufficientPID", "kubelet has sufficient PID available"},
-		ready,
-	} {
+	for _, p := range pressures {
+		c := condition{p.kind, corev1.ConditionFalse, p.noReason, p.noMessage}
+		if slices.Contains(f.pressure, p.kind) {
+			c = condition{p.kind, corev1.ConditionTrue, p.reason, p.message}
+		}
 		s.Conditions = append(s.Conditions, c.at(old.Conditions, now))
 	}
+	s.Conditions = append(s.Conditions, ready.at(old.Conditions, now))
 	return s
+}
+
+// pressures are the conditions that tell of pressure, in kubelet's words.
+var pressures = []struct {
+	kind                                 corev1.NodeConditionType
+	reason, message, noReason, noMessage string
+	// event and noEvent are the reasons of the events that tell of a change.
+	event, noEvent string
+}{
+	{corev1.NodeMemoryPressure, "KubeletHasInsufficientMemory", "kubelet has insufficient memory available", "KubeletHasSufficientMemory",
+		"kubelet has sufficient memory available", "NodeHasInsufficientMemory", "NodeHasSufficientMemory"},
+	{corev1.NodeDiskPressure, "KubeletHasDiskPressure", "kubelet has disk pressure", "KubeletHasNoDiskPressure", "kubelet has no disk pressure",
+		"NodeHasDiskPressure", "NodeHasNoDiskPressure"},
+	{corev1.NodePIDPressure, "KubeletHasInsufficientPID", "kubelet has insufficient PID available", "KubeletHasSufficientPID",
+		"kubelet has sufficient PID available", "NodeHasInsufficientPID", "NodeHasSufficientPID"},
+}
+
+// changes are the reasons of the events that tell which of these conditions are other than before.
+func changes(before, now []corev1.NodeCondition) []string {
+	is := func(list []corev1.NodeCondition, kind corev1.NodeConditionType) bool {
+		return slices.ContainsFunc(list, func(c corev1.NodeCondition) bool { return c.Type == kind && c.Status == corev1.ConditionTrue })
+	}
+	var list []string
+	for _, p := range pressures {
+		switch was, is := is(before, p.kind), is(now, p.kind); {
+		case is && !was:
+			list = append(list, p.event)
+		case was && !is:
+			list = append(list, p.noEvent)
+		}
+	}
+	return list
 }
 
 type condition struct {

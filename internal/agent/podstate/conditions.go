@@ -16,8 +16,10 @@ import (
 var owned = []corev1.PodConditionType{corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady,
 	corev1.PodScheduled, corev1.PodResizePending, corev1.PodResizeInProgress, corev1.AllContainersRestarting}
 
-// Own says whether the agent writes conditions of the type.
-func Own(t corev1.PodConditionType) bool { return slices.Contains(owned, t) }
+// Own says whether the agent writes conditions of the type in a status of these facts.
+func (f *Facts) Own(t corev1.PodConditionType) bool {
+	return slices.Contains(owned, t) || t == corev1.DisruptionTarget && len(disrupted(f)) > 0
+}
 
 // conditions are the Pod's: the agent's own anew, with the old time where the status is the same, and all others as they were.
 func conditions(pod *corev1.Pod, f *Facts, s *corev1.PodStatus, old []corev1.PodCondition, now time.Time) []corev1.PodCondition {
@@ -30,7 +32,7 @@ func conditions(pod *corev1.Pod, f *Facts, s *corev1.PodStatus, old []corev1.Pod
 	if podrule.MayRestartAll(&pod.Spec) {
 		fresh = append(fresh, allRestarting(f, s))
 	}
-	for _, c := range append(fresh, resizing(f)...) {
+	for _, c := range slices.Concat(fresh, resizing(f), disrupted(f)) {
 		if c.ObservedGeneration == 0 {
 			c.ObservedGeneration = pod.Generation
 		}
@@ -42,11 +44,20 @@ func conditions(pod *corev1.Pod, f *Facts, s *corev1.PodStatus, old []corev1.Pod
 		list = append(list, c)
 	}
 	for _, c := range old {
-		if !slices.Contains(owned, c.Type) {
+		if !slices.Contains(owned, c.Type) && find(list, c.Type) == nil {
 			list = append(list, c)
 		}
 	}
 	return list
+}
+
+// disrupted is the condition of a Pod that the node ends for the sake of others. Everybody who ends Pods writes it, so it is the agent's
+// only then.
+func disrupted(f *Facts) []corev1.PodCondition {
+	if f.End == nil || !f.End.Disrupted {
+		return nil
+	}
+	return []corev1.PodCondition{condition(corev1.DisruptionTarget, true, corev1.PodReasonTerminationByKubelet, f.End.Message)}
 }
 
 func find(list []corev1.PodCondition, t corev1.PodConditionType) *corev1.PodCondition {

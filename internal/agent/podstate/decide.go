@@ -114,6 +114,17 @@ func (d *decider) rest() {
 	}
 }
 
+// Ended are the IDs of containers that have ended and that nothing is done with now. What is to be known of them is in the facts.
+func (f *Facts) Ended() []string {
+	var ids []string
+	for _, c := range f.Containers {
+		if c.State == Exited && c.ID != "" && c.Busy == "" {
+			ids = append(ids, c.ID)
+		}
+	}
+	return ids
+}
+
 // Rested says that nothing of the Pod runs, nor is about to.
 func (f *Facts) Rested() bool {
 	return f.Busy == "" && !f.anyRunning() && (f.Sandbox == nil || f.Sandbox.Stopped)
@@ -336,6 +347,9 @@ func (d *decider) endContainers(all bool) bool {
 		return true
 	}
 	grace := Grace(d.pod)
+	if f.End != nil && f.End.Grace != nil {
+		grace = min(grace, *f.End.Grace)
+	}
 	if f.Gone && d.pod.DeletionTimestamp == nil {
 		grace = leastGrace
 	}

@@ -76,6 +76,10 @@ type End struct {
 	Message string `json:"message"`
 	// Rejected says that the node never took the Pod: it has no containers.
 	Rejected bool `json:"rejected,omitempty"`
+	// Grace is how long its containers have to end by themselves, where that is not as long as the Pod says.
+	Grace *time.Duration `json:"grace,omitempty"`
+	// Disrupted says that the status tells of it by the condition DisruptionTarget.
+	Disrupted bool `json:"disrupted,omitempty"`
 }
 
 // Sandbox is one sandbox of the Pod.

@@ -1,0 +1,29 @@
+package app
+
+import (
+	"carob.dev/carob/internal/agent/eviction"
+	"carob.dev/carob/internal/agent/node"
+	"carob.dev/carob/internal/agent/pressure"
+	"carob.dev/carob/internal/config"
+	"carob.dev/carob/internal/health"
+)
+
+// pressurePolicy is when the node ends Pods for want of something.
+func pressurePolicy(c config.Eviction) (pressure.Policy, error) {
+	thresholds, err := eviction.Config{Hard: c.Hard, Soft: c.Soft, SoftGrace: c.SoftGrace, MinReclaim: c.MinReclaim}.Thresholds()
+	if err != nil {
+		return pressure.Policy{}, &health.Problem{Code: "BadSetting", Severity: health.Error, What: "the settings of eviction are not understood", Why: err.Error(),
+			Fix: "correct them; carob server --help has examples"}
+	}
+	return pressure.Policy{Thresholds: thresholds, Implied: c.Implied(), Transition: c.Transition, MaxGrace: c.MaxPodGrace}, nil
+}
+
+// reserved is what is kept from Pods by settings.
+func reserved(c config.Node) (r node.Reserved, err error) {
+	for name, n := range map[string]*int64{"cpu": &r.MilliCPU, "memory": &r.Memory, "ephemeral-storage": &r.Storage, "pid": &r.PIDs} {
+		if *n, err = c.Reserved(name); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}
