@@ -79,7 +79,7 @@ func (c *carob) do(ctx context.Context, args ...string) error {
 
 // up starts it and returns when it says that it is usable.
 func (c *carob) up(ctx context.Context, args ...string) error {
-	args = append([]string{"up", "-d", "--root", c.root, "--kubeconfig", c.kubeconfig, "--node-name", "bench"}, args...)
+	args = append([]string{"up", "-d", "--root", c.root, "--kubeconfig", c.kubeconfig, "--node-name", "bench", "--eviction-hard=none"}, args...)
 	if err := c.do(ctx, args...); err != nil {
 		return err
 	}

@@ -81,7 +81,7 @@ func run(ctx context.Context, o options) (err error) {
 		}
 	}
 	root, kubeconfig := filepath.Join(o.dir, "root"), filepath.Join(o.dir, "kubeconfig")
-	if err := o.do("up", "-d", "--root", root, "--kubeconfig", kubeconfig, "--node-name", "conformance",
+	if err := o.do("up", "-d", "--root", root, "--kubeconfig", kubeconfig, "--node-name", "conformance", "--eviction-hard=memory.available<10Mi",
 		"--oci-runtime", "crun=crun,runc=runc,test-handler=crun", "--registry-config-dir", hosts); err != nil {
 		return err
 	}

@@ -212,7 +212,7 @@ func (c *cluster) run(stdin string, program string, args ...string) (string, err
 }
 
 func (c *cluster) upArgs() []string {
-	return []string{"up", "-d", "--root", c.Root, "--kubeconfig", c.kubeconfig, "--node-name", nodeName, "--registry-config-dir", c.certs(), "--runtime-endpoint=" + c.endpoint}
+	return []string{"up", "-d", "--root", c.Root, "--kubeconfig", c.kubeconfig, "--node-name", nodeName, "--eviction-hard=none", "--registry-config-dir", c.certs(), "--runtime-endpoint=" + c.endpoint}
 }
 
 func (c *cluster) carob(args ...string) (string, error) {

@@ -67,7 +67,7 @@ func TestCarob(t *testing.T) {
 	}
 	up := func() (pid int) {
 		t.Helper()
-		carob("up", "-d", "--root", h.Root, "--kubeconfig", kubeconfig, "--node-name", "n")
+		carob("up", "-d", "--root", h.Root, "--kubeconfig", kubeconfig, "--node-name", "n", "--eviction-hard=none")
 		var status struct{ PID int }
 		if err := json.Unmarshal([]byte(carob("status", "--root", h.Root, "-o", "json")), &status); err != nil || status.PID == 0 {
 			t.Fatalf("status: %+v, %v", status, err)

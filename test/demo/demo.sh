@@ -91,7 +91,7 @@ offline_images() {
 }
 up() {
   started=yes
-  "$carob" up -d --root "$ROOT" --kubeconfig "$KUBECONFIG" --registry-config-dir "$certs" --api-port "$(free_port 6443)"
+  "$carob" up -d --root "$ROOT" --eviction-hard=none --kubeconfig "$KUBECONFIG" --registry-config-dir "$certs" --api-port "$(free_port 6443)"
 }
 apply() {
   if [ ! -e "$page" ]; then page_is_ours=yes; fi

@@ -110,6 +110,7 @@ func (c *cluster) startRegistry(t testing.TB, addr, as string, more ...string) {
 // flags of every `carob up` of this cluster.
 func (c *cluster) upArgs() []string {
 	return []string{"up", "-d", "--root", c.host.Root, "--kubeconfig", c.kubeconfig, "--registry-config-dir", c.certs(), "--node-name", nodeName,
+		"--eviction-hard=memory.available<10Mi", // the disk of the machine is not the tests' own
 		"--allowed-unsafe-sysctls", "kernel.msg*"}
 }
 

@@ -39,7 +39,7 @@ start() {
     systemctl start carob.service
     soon 90 k -n default get serviceaccount default && k wait --for=condition=Ready node --all --timeout=60s
   else
-    carob up -d
+    carob up -d --eviction-hard=none
   fi
 }
 pid_of_carob() { carob status -o json | sed -n 's/^ *"pid": \([0-9]*\),*$/\1/p'; }
