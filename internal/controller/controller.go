@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/clock"
 
+	"carob.dev/carob/internal/controller/accounttoken"
 	"carob.dev/carob/internal/controller/attachdetach"
 	"carob.dev/carob/internal/controller/clusterrole"
 	"carob.dev/carob/internal/controller/deployment"
@@ -85,6 +86,7 @@ func All(cfg Config) ([]Runner, error) {
 		{nodelifecycle.Name, cfg.nodeLifecycle},
 		{attachdetach.Name, cfg.attachDetach},
 		{clusterrole.Name, cfg.clusterRole},
+		{accounttoken.Name, cfg.accountToken},
 	} {
 		client, err := cfg.ClientFor(c.name)
 		if err != nil {
@@ -163,6 +165,10 @@ func (cfg Config) attachDetach(client kubernetes.Interface) (Runner, error) {
 	return attachdetach.New(attachdetach.Config{
 		Client: client, Informers: cfg.Informers, Recorder: cfg.RecorderFor(attachdetach.Name), Log: cfg.Log, Clock: cfg.Clock,
 	})
+}
+
+func (cfg Config) accountToken(client kubernetes.Interface) (Runner, error) {
+	return accounttoken.New(accounttoken.Config{Client: client, Informers: cfg.Informers, RootCA: cfg.RootCA, Log: cfg.Log, Clock: cfg.Clock})
 }
 
 // shared are the informers that the other controllers keep running, which the garbage collector then need not watch again.
