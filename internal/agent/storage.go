@@ -12,6 +12,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"carob.dev/carob/internal/agent/volume"
+	"carob.dev/carob/internal/agent/volume/certificate"
 	"carob.dev/carob/internal/agent/volume/csi"
 )
 
@@ -30,7 +31,9 @@ func (a *Agent) makeVolumes(ctx context.Context) error {
 	}
 	a.drivers.Store(drivers)
 	a.volumes = volume.New(volume.Config{Dir: a.cfg.podsDir(), Sources: a.sources, Token: a.cfg.token, Allocatable: a.node.Allocatable,
-		NodeLabels: a.nodeLabels, CSI: drivers, Event: a.volumeEvent, Log: a.cfg.Log, Clock: a.cfg.Clock})
+		NodeLabels: a.nodeLabels, CSI: drivers, Bundles: certificate.NewBundles(ctx, a.cfg.Client, a.sourcesChanged),
+		Certificates: certificate.NewIssuer(ctx, certificate.Config{Client: a.cfg.Client, NodeName: a.cfg.NodeName, Changed: a.sourceChanged,
+			Event: a.volumeEvent, Clock: a.cfg.Clock}), Event: a.volumeEvent, Log: a.cfg.Log, Clock: a.cfg.Clock})
 	a.wg.Go(func() {
 		if err := drivers.Run(ctx); err != nil && ctx.Err() == nil {
 			a.cfg.Log.Error("CSI drivers cannot register", "error", err)
@@ -62,6 +65,11 @@ func linkTo(name, root string) error {
 // driversChanged has what may have failed for want of a driver tried again, and the node's status say which volumes are in use.
 func (a *Agent) driversChanged() {
 	a.node.Poke()
+	a.sourcesChanged()
+}
+
+// sourcesChanged has every Pod look at its volumes anew.
+func (a *Agent) sourcesChanged() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, w := range a.workers {

@@ -4,11 +4,9 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"strings"
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
-	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -54,20 +52,7 @@ func clusterTrustBundleKind() *Kind {
 // validateTrustBundleNames wants the name to begin with that of the signer, if there is one.
 func validateTrustBundleNames(b *certificatesv1.ClusterTrustBundle) field.ErrorList {
 	signer := b.Spec.SignerName
-	errs := rule.Meta(&b.ObjectMeta, false, func(name string, prefix bool) []string {
-		if signer == "" {
-			if strings.Contains(name, ":") {
-				return []string{"ClusterTrustBundle without signer name must not have \":\" in its name"}
-			}
-			return apivalidation.NameIsDNSSubdomain(name, prefix)
-		}
-		start := strings.ReplaceAll(signer, "/", ":") + ":"
-		rest, ok := strings.CutPrefix(name, start)
-		if !ok {
-			return []string{fmt.Sprintf("ClusterTrustBundle for signerName %s must be named with prefix %s", signer, start)}
-		}
-		return apivalidation.NameIsDNSSubdomain(rest, prefix)
-	})
+	errs := rule.Meta(&b.ObjectMeta, false, rule.TrustBundleName(signer))
 	if signer != "" {
 		errs = append(errs, rule.SignerName(field.NewPath("spec", "signerName"), signer)...)
 	}

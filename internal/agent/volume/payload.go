@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"carob.dev/carob/internal/agent/downward"
+	"carob.dev/carob/internal/agent/volume/certificate"
 )
 
 // file is one file of a projecting volume.
@@ -64,7 +65,7 @@ func (v *Volumes) files(ctx context.Context, pod *corev1.Pod, state *podVolumes,
 		s := vol.DownwardAPI
 		return v.downward(pod, s.Items, s.DefaultMode, s.DefaultUser)
 	default:
-		return v.projected(ctx, pod, state, vol.Projected)
+		return v.projected(ctx, pod, state, vol.Name, vol.Projected)
 	}
 }
 
@@ -169,13 +170,13 @@ func (v *Volumes) downward(pod *corev1.Pod, items []corev1.DownwardAPIVolumeFile
 	return out, errors.Join(errs...)
 }
 
-func (v *Volumes) projected(ctx context.Context, pod *corev1.Pod, state *podVolumes, src *corev1.ProjectedVolumeSource) (payload, error) {
+func (v *Volumes) projected(ctx context.Context, pod *corev1.Pod, state *podVolumes, name string, src *corev1.ProjectedVolumeSource) (payload, error) {
 	if src.DefaultMode == nil {
 		return nil, errNoMode
 	}
 	out := payload{}
 	var errs []error
-	for _, s := range src.Sources {
+	for i, s := range src.Sources {
 		var part payload
 		var err error
 		switch {
@@ -186,7 +187,13 @@ func (v *Volumes) projected(ctx context.Context, pod *corev1.Pod, state *podVolu
 		case s.DownwardAPI != nil:
 			part, err = v.downward(pod, s.DownwardAPI.Items, src.DefaultMode, src.DefaultUser)
 		case s.ServiceAccountToken != nil:
-			part, err = v.token(ctx, pod, state, s.ServiceAccountToken, file{mode: *src.DefaultMode, user: src.DefaultUser})
+			part, err = v.token(ctx, pod, state, s.ServiceAccountToken, src)
+		case s.ClusterTrustBundle != nil && v.cfg.Bundles != nil:
+			var anchors []byte
+			anchors, err = v.cfg.Bundles.Anchors(ctx, s.ClusterTrustBundle)
+			part = payload{s.ClusterTrustBundle.Path: secretFile(pod, src, s.ClusterTrustBundle.User, anchors)}
+		case s.PodCertificate != nil && v.cfg.Certificates != nil:
+			part, err = v.certificate(ctx, pod, certificate.Source{Volume: name, Index: i}, src, s.PodCertificate)
 		default:
 			err = errors.New("this kind of projected source is not supported")
 		}
@@ -197,4 +204,28 @@ func (v *Volumes) projected(ctx context.Context, pod *corev1.Pod, state *podVolu
 		maps.Copy(out, part)
 	}
 	return out, errors.Join(errs...)
+}
+
+// secretFile is a file for one user, if it is known whom the Pod runs as: then nobody else may read it.
+func secretFile(pod *corev1.Pod, src *corev1.ProjectedVolumeSource, user *int64, data []byte) file {
+	f := file{data: data, mode: *src.DefaultMode, user: cmp.Or(user, src.DefaultUser, commonUser(pod))}
+	if f.user != nil || fsGroup(pod) != nil {
+		f.mode = 0o600
+	}
+	return f
+}
+
+// certificate is a key and the certificates for it, in the files that the Pod wants.
+func (v *Volumes) certificate(ctx context.Context, pod *corev1.Pod, at certificate.Source, src *corev1.ProjectedVolumeSource, want *corev1.PodCertificateProjection) (payload, error) {
+	key, chain, err := v.cfg.Certificates.Get(ctx, pod, at, want)
+	if err != nil {
+		return nil, err
+	}
+	out := payload{}
+	for path, data := range map[string][]byte{want.CredentialBundlePath: slices.Concat(key, chain), want.KeyPath: key, want.CertificateChainPath: chain} {
+		if path != "" {
+			out[path] = secretFile(pod, src, want.User, data)
+		}
+	}
+	return out, nil
 }

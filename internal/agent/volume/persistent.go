@@ -160,6 +160,9 @@ func (v *Volumes) alone(uid types.UID, p persistent) error {
 
 // left notes that a Pod has no volumes any more.
 func (v *Volumes) left(uid types.UID) {
+	if v.cfg.Certificates != nil {
+		v.cfg.Certificates.Forget(uid)
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	delete(v.pods, uid)

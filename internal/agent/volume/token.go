@@ -1,7 +1,6 @@
 package volume
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,8 +17,8 @@ type tokenKey struct {
 	seconds  int64
 }
 
-// token asks for a token as a file like the given one, or gives the one it has until a fifth of its life is left or it is a day old.
-func (v *Volumes) token(ctx context.Context, pod *corev1.Pod, state *podVolumes, src *corev1.ServiceAccountTokenProjection, like file) (payload, error) {
+// token asks for a token as a file of the volume in, or gives the one it has until a fifth of its life is left or it is a day old.
+func (v *Volumes) token(ctx context.Context, pod *corev1.Pod, state *podVolumes, src *corev1.ServiceAccountTokenProjection, in *corev1.ProjectedVolumeSource) (payload, error) {
 	if v.cfg.Token == nil {
 		return nil, errors.New("service account tokens are not available")
 	}
@@ -47,11 +46,7 @@ func (v *Volumes) token(ctx context.Context, pod *corev1.Pod, state *podVolumes,
 			v.cfg.Log.Warn("renewing a service account token failed; the Pod keeps the old one", "pod", pod.Namespace+"/"+pod.Name, "err", err)
 		}
 	}
-	f := file{data: []byte(tok.Token), mode: like.mode, user: cmp.Or(src.User, like.user, commonUser(pod))}
-	if f.user != nil || fsGroup(pod) != nil {
-		f.mode = 0o600
-	}
-	return payload{src.Path: f}, nil
+	return payload{src.Path: secretFile(pod, in, src.User, []byte(tok.Token))}, nil
 }
 
 // RefreshAt is when Update wants to be called because of time alone: a token is to be renewed, or a driver looks at a volume; false for never.
@@ -66,6 +61,11 @@ func (v *Volumes) RefreshAt(uid types.UID) (at time.Time, ok bool) {
 	defer state.mu.Unlock()
 	for key, tok := range state.tokens {
 		if t := refreshAt(tok.ExpirationTimestamp.Time, key.seconds); !ok || t.Before(at) {
+			at, ok = t, true
+		}
+	}
+	if v.cfg.Certificates != nil {
+		if t, wanted := v.cfg.Certificates.RefreshAt(uid); wanted && (!ok || t.Before(at)) {
 			at, ok = t, true
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 
+	"carob.dev/carob/internal/agent/volume/certificate"
 	"carob.dev/carob/internal/agent/volume/csi"
 )
 
@@ -40,6 +41,9 @@ type Config struct {
 	NodeLabels func() (map[string]string, error)
 	// CSI is the node's side of drivers. Nil: their volumes are refused.
 	CSI *csi.Node
+	// Bundles are the cluster's trust bundles, Certificates gets certificates for Pods. Nil: sources of these kinds are refused.
+	Bundles      *certificate.Bundles
+	Certificates *certificate.Issuer
 	// Event writes a warning about a Pod. May be nil.
 	Event func(pod *corev1.Pod, reason, message string)
 	Log   *slog.Logger

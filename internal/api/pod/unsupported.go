@@ -72,14 +72,6 @@ func (r *refusals) volume(at *field.Path, v *corev1.VolumeSource) {
 	for _, name := range otherVolumes(v) {
 		r.errs = append(r.errs, field.Forbidden(at.Child(name), insteadOf(name)))
 	}
-	if v.Projected == nil {
-		return
-	}
-	for i, s := range v.Projected.Sources {
-		at := at.Child("projected", "sources").Index(i)
-		r.add(at.Child("clusterTrustBundle"), s.ClusterTrustBundle != nil)
-		r.add(at.Child("podCertificate"), s.PodCertificate != nil)
-	}
 }
 
 // insteadOf says why a kind of volume is refused, and what to use for it.

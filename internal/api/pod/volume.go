@@ -216,6 +216,18 @@ func validateProjected(at *field.Path, p *corev1.ProjectedVolumeSource) field.Er
 			count++
 			errs = append(errs, validateToken(at, from.Child("serviceAccountToken"), s.ServiceAccountToken)...)
 		}
+		if c := s.ClusterTrustBundle; c != nil {
+			count++
+			errs = append(errs, validateTrust(from.Child("clusterTrustBundle"), c)...)
+			unique(c.Path, c.Path)
+		}
+		if c := s.PodCertificate; c != nil {
+			count++
+			errs = append(errs, validateCertificate(from.Child("podCertificate"), c)...)
+			for _, file := range []string{c.CredentialBundlePath, c.KeyPath, c.CertificateChainPath} {
+				unique(file, file)
+			}
+		}
 		if count > 1 {
 			errs = append(errs, field.Forbidden(from, "may not specify more than 1 volume type per source"))
 		}

@@ -5,7 +5,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 )
 
 func TestValidateVolumeSource(t *testing.T) {
@@ -28,6 +30,27 @@ func TestValidateVolumeSource(t *testing.T) {
 		{"empty template", corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{VolumeClaimTemplate: &corev1.PersistentVolumeClaimTemplate{}}}, []string{
 			"v.ephemeral.volumeClaimTemplate.spec.accessModes: Required value: at least 1 access mode is required",
 			"v.ephemeral.volumeClaimTemplate.spec.resources[storage]: Required value"}},
+		{"trust and certificate", corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
+			{ClusterTrustBundle: &corev1.ClusterTrustBundleProjection{Name: ptr.To("example.com:mine:x"), Path: "a"}},
+			{ClusterTrustBundle: &corev1.ClusterTrustBundleProjection{SignerName: ptr.To("example.com/mine"), Path: "b", Optional: ptr.To(true)}},
+			{PodCertificate: &corev1.PodCertificateProjection{SignerName: "example.com/mine", KeyType: "ED25519", KeyPath: "c", CertificateChainPath: "d"}},
+		}}}, []string{}},
+		{"trust of nobody", corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
+			{ClusterTrustBundle: &corev1.ClusterTrustBundleProjection{Path: "../x"}},
+			{ClusterTrustBundle: &corev1.ClusterTrustBundleProjection{Name: ptr.To("a"), LabelSelector: &metav1.LabelSelector{}, Path: "p"}},
+		}}}, []string{
+			`v.projected.sources[0].clusterTrustBundle.path: Invalid value: "../x": must not contain '..'`,
+			`v.projected.sources[0].clusterTrustBundle: Required value: either name or signerName must be specified`,
+			`v.projected.sources[1].clusterTrustBundle.labelSelector: Invalid value: {}: labelSelector must be unset if name is specified`}},
+		{"certificate of nothing", corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
+			{PodCertificate: &corev1.PodCertificateProjection{SignerName: "kubernetes.io/mine", KeyType: "DSA", MaxExpirationSeconds: ptr.To[int32](100000)}},
+			{PodCertificate: &corev1.PodCertificateProjection{SignerName: "x.io/mine", KeyType: "RSA3072", MaxExpirationSeconds: ptr.To[int32](10), KeyPath: "k", CertificateChainPath: "k"}},
+		}}}, []string{
+			`v.projected.sources[0].podCertificate.keyType: Unsupported value: "DSA": supported values: "RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519"`,
+			`v.projected.sources[0].podCertificate.maxExpirationSeconds: Invalid value: 100000: if provided, maxExpirationSeconds must be <= 86400`,
+			`v.projected.sources[0].podCertificate: Required value: specify at least one of credentialBundlePath, keyPath, and certificateChainPath`,
+			`v.projected.sources[1].podCertificate.maxExpirationSeconds: Invalid value: 10: if provided, maxExpirationSeconds must be >= 3600`,
+			`v.projected: Invalid value: "k": conflicting duplicate paths`}},
 		{"two", corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}, Image: &corev1.ImageVolumeSource{Reference: "x"}}, []string{
 			"v.image: Forbidden: may not specify more than 1 volume type"}},
 	} {

@@ -64,3 +64,21 @@ func UserAnnotations(path *field.Path, annotations map[string]string) field.Erro
 	}
 	return errs
 }
+
+// TrustBundleName returns what wants the name of a ClusterTrustBundle to begin with that of its signer, which may be empty.
+func TrustBundleName(signer string) func(name string, prefix bool) []string {
+	return func(name string, prefix bool) []string {
+		if signer == "" {
+			if strings.Contains(name, ":") {
+				return []string{"ClusterTrustBundle without signer name must not have \":\" in its name"}
+			}
+			return apivalidation.NameIsDNSSubdomain(name, prefix)
+		}
+		start := strings.ReplaceAll(signer, "/", ":") + ":"
+		rest, ok := strings.CutPrefix(name, start)
+		if !ok {
+			return []string{fmt.Sprintf("ClusterTrustBundle for signerName %s must be named with prefix %s", signer, start)}
+		}
+		return apivalidation.NameIsDNSSubdomain(rest, prefix)
+	}
+}
