@@ -75,7 +75,7 @@ type Kind struct {
 
 	// ReturnDeleted has a delete answer with the object as it last was, in place of a Status.
 	ReturnDeleted bool
-	// OrphanByDefault says that a delete without propagationPolicy orphans dependents (none of today's kinds).
+	// OrphanByDefault says that a delete without propagationPolicy orphans dependents, as it always did for ReplicationControllers.
 	OrphanByDefault bool
 	// Graceful decides on a delete of a kind with graceful deletion (Pods). It may change options.GracePeriodSeconds; it returns
 	// whether deletion is graceful: see rest.RESTGracefulDeleteStrategy.

@@ -12,6 +12,7 @@ func Kinds() []*Kind {
 		persistentVolumeClaimKind(),
 		podKind(),
 		podTemplateKind(),
+		replicationControllerKind(),
 		secretKind(),
 		serviceKind(),
 		serviceAccountKind(),

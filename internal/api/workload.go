@@ -43,13 +43,18 @@ func validateWorkload(spec *field.Path, s *metav1.LabelSelector, t *corev1.PodTe
 	if !selector.Empty() && !selector.Matches(labels.Set(t.Labels)) {
 		errs = append(errs, field.Invalid(template.Child("metadata", "labels"), t.Labels, "`selector` does not match template `labels`"))
 	}
-	errs = append(errs, pod.ValidateTemplate(template, t)...)
+	return append(errs, validateLasting(template, t, "activeDeadlineSeconds in ReplicaSet is not Supported")...)
+}
+
+// validateLasting checks the template of Pods that run for ever. noDeadline is said of one that has a deadline.
+func validateLasting(template *field.Path, t *corev1.PodTemplateSpec, noDeadline string) field.ErrorList {
+	errs := pod.ValidateTemplate(template, t)
 	if t.Spec.RestartPolicy != corev1.RestartPolicyAlways {
 		errs = append(errs, field.NotSupported(template.Child("spec", "restartPolicy"), t.Spec.RestartPolicy,
 			[]corev1.RestartPolicy{corev1.RestartPolicyAlways}))
 	}
 	if t.Spec.ActiveDeadlineSeconds != nil {
-		errs = append(errs, field.Forbidden(template.Child("spec", "activeDeadlineSeconds"), "activeDeadlineSeconds in ReplicaSet is not Supported"))
+		errs = append(errs, field.Forbidden(template.Child("spec", "activeDeadlineSeconds"), noDeadline))
 	}
 	return errs
 }

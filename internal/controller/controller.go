@@ -77,6 +77,7 @@ func All(cfg Config) ([]Runner, error) {
 	}{
 		{deployment.Name, cfg.deployment},
 		{replicaset.Name, cfg.replicaSet},
+		{replicaset.ReplicationName, cfg.replicationController},
 		{garbagecollector.Name, cfg.garbageCollector},
 		{namespace.Name, cfg.namespace},
 		{serviceaccount.Name, cfg.serviceAccount},
@@ -110,6 +111,12 @@ func (cfg Config) deployment(client kubernetes.Interface) (Runner, error) {
 func (cfg Config) replicaSet(client kubernetes.Interface) (Runner, error) {
 	return replicaset.New(replicaset.Config{
 		Client: client, Informers: cfg.Informers, Recorder: cfg.RecorderFor(replicaset.Name), Log: cfg.Log, Clock: cfg.Clock,
+	})
+}
+
+func (cfg Config) replicationController(client kubernetes.Interface) (Runner, error) {
+	return replicaset.NewReplication(replicaset.Config{
+		Client: client, Informers: cfg.Informers, Recorder: cfg.RecorderFor(replicaset.ReplicationName), Log: cfg.Log, Clock: cfg.Clock,
 	})
 }
 
@@ -181,6 +188,7 @@ func shared(f informers.SharedInformerFactory) map[schema.GroupVersionResource]c
 		gvr("", "v1", "namespaces"):                     core.Namespaces().Informer(),
 		gvr("", "v1", "nodes"):                          core.Nodes().Informer(),
 		gvr("", "v1", "pods"):                           core.Pods().Informer(),
+		gvr("", "v1", "replicationcontrollers"):         core.ReplicationControllers().Informer(),
 		gvr("", "v1", "services"):                       core.Services().Informer(),
 		gvr("", "v1", "serviceaccounts"):                core.ServiceAccounts().Informer(),
 		gvr("apps", "v1", "deployments"):                apps.Deployments().Informer(),

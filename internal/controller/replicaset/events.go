@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/tools/cache"
 
 	"carob.dev/carob/internal/controller/pods"
 )
@@ -90,12 +91,13 @@ func (c *Controller) wakeMatching(p *corev1.Pod) {
 	if len(p.Labels) == 0 {
 		return
 	}
-	sets, err := c.sets.ReplicaSets(p.Namespace).List(labels.Everything())
+	objs, err := c.setIndex.ByIndex(cache.NamespaceIndex, p.Namespace)
 	if err != nil {
-		c.log.Warn("list replicasets", "namespace", p.Namespace, "err", err)
+		c.log.Warn("list owners", "kind", c.source.kind.Kind, "namespace", p.Namespace, "err", err)
 		return
 	}
-	for _, rs := range sets {
+	for _, obj := range objs {
+		rs := c.source.view(obj)
 		selector, err := metav1.LabelSelectorAsSelector(rs.Spec.Selector)
 		if err == nil && !selector.Empty() && selector.Matches(labels.Set(p.Labels)) {
 			c.loop.Add(keyOf(rs))
@@ -105,11 +107,11 @@ func (c *Controller) wakeMatching(p *corev1.Pod) {
 
 // resolve finds the ReplicaSet that a controller reference means, or nil: another kind, or another object of that name.
 func (c *Controller) resolve(namespace string, ref *metav1.OwnerReference) *appsv1.ReplicaSet {
-	if ref == nil || ref.Kind != kind.Kind {
+	if ref == nil || ref.Kind != c.source.kind.Kind {
 		return nil
 	}
-	rs, err := c.sets.ReplicaSets(namespace).Get(ref.Name)
-	if err != nil || rs.UID != ref.UID {
+	rs, err := c.get(cache.NewObjectName(namespace, ref.Name))
+	if err != nil || rs == nil || rs.UID != ref.UID {
 		return nil
 	}
 	return rs

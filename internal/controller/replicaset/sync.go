@@ -21,17 +21,17 @@ import (
 
 // sync makes one ReplicaSet true: claims its Pods, creates or deletes some, writes its status. It may be repeated at any time.
 func (c *Controller) sync(ctx context.Context, key cache.ObjectName) error {
-	rs, err := c.sets.ReplicaSets(key.Namespace).Get(key.Name)
-	if apierrors.IsNotFound(err) {
-		c.expected.Forget(key.String())
-		return nil
-	}
+	rs, err := c.get(key)
 	if err != nil {
 		return err
 	}
+	if rs == nil {
+		c.expected.Forget(key.String())
+		return nil
+	}
 	selector, err := metav1.LabelSelectorAsSelector(rs.Spec.Selector)
 	if err != nil {
-		c.log.Warn("replicaset has a bad selector", "replicaset", key.String(), "err", err)
+		c.log.Warn("bad selector", "kind", c.source.kind.Kind, "object", key.String(), "err", err)
 		return nil
 	}
 	// Read before the Pods are listed: what is met now is in the list.
@@ -45,7 +45,7 @@ func (c *Controller) sync(ctx context.Context, key cache.ObjectName) error {
 		manageErr = c.manage(ctx, key.String(), rs, active)
 	}
 	now := c.clock.Now()
-	if err := c.writeStatus(ctx, rs, status(rs, active, len(terminating), manageErr, now)); err != nil {
+	if err := c.writeStatus(ctx, rs, c.source.keeps(status(rs, active, len(terminating), manageErr, now))); err != nil {
 		return errors.Join(manageErr, err)
 	}
 	if manageErr != nil {
@@ -82,9 +82,9 @@ func (c *Controller) claim(ctx context.Context, rs *appsv1.ReplicaSet, selector 
 		}
 	}
 	claimer := ownership.Claimer[*corev1.Pod]{
-		Owner: rs, Kind: kind, Selector: selector,
+		Owner: rs, Kind: c.source.kind, Selector: selector,
 		Fresh: func(ctx context.Context) (metav1.Object, error) {
-			return c.client.AppsV1().ReplicaSets(rs.Namespace).Get(ctx, rs.Name, metav1.GetOptions{})
+			return c.source.fresh(ctx, rs.Namespace, rs.Name)
 		},
 		Patch: c.writer.Patch,
 	}
@@ -110,7 +110,7 @@ func (c *Controller) manage(ctx context.Context, key string, rs *appsv1.ReplicaS
 
 func (c *Controller) create(ctx context.Context, key string, rs *appsv1.ReplicaSet, n int) error {
 	c.expected.Create(key, n)
-	ref := metav1.NewControllerRef(rs, kind)
+	ref := metav1.NewControllerRef(rs, c.source.kind)
 	done, err := pods.SlowStart(n, func() error { return c.writer.Create(ctx, &rs.Spec.Template, rs, ref) })
 	// What was not created, or not even tried, will not be seen.
 	for range n - done {
@@ -152,9 +152,13 @@ func (c *Controller) delete(ctx context.Context, key string, rs *appsv1.ReplicaS
 func (c *Controller) related(rs *appsv1.ReplicaSet) ([]*corev1.Pod, error) {
 	family := []*appsv1.ReplicaSet{rs}
 	if ref := controllerOf(rs); ref != nil {
-		var err error
-		if family, err = ownership.ControlledBy[*appsv1.ReplicaSet](c.setIndex, ref.UID); err != nil {
+		members, err := ownership.ControlledBy[any](c.setIndex, ref.UID)
+		if err != nil {
 			return nil, err
+		}
+		family = family[:0]
+		for _, m := range members {
+			family = append(family, c.source.view(m))
 		}
 	}
 	var out []*corev1.Pod
@@ -175,12 +179,12 @@ func (c *Controller) writeStatus(ctx context.Context, rs *appsv1.ReplicaSet, s a
 	}
 	updated := rs.DeepCopy()
 	updated.Status = s
-	_, err := c.client.AppsV1().ReplicaSets(rs.Namespace).UpdateStatus(ctx, updated, metav1.UpdateOptions{})
+	err := c.source.writeStatus(ctx, updated)
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("write the status of replicaset %s/%s: %w", rs.Namespace, rs.Name, err)
+		return fmt.Errorf("write the status of %s %s/%s: %w", c.source.kind.Kind, rs.Namespace, rs.Name, err)
 	}
 	return nil
 }
