@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"carob.dev/carob/internal/failpoint"
 )
 
 const (
@@ -38,9 +40,11 @@ func writeAtomic(dir string, files payload, group *int64, now time.Time) error {
 			return err
 		}
 	}
+	failpoint.Hit("volume/switched")
 	if err := showNames(dir, files, group); err != nil {
 		return err
 	}
+	failpoint.Hit("volume/shown")
 	return removeStale(dir, files, current)
 }
 
@@ -128,6 +132,7 @@ func writeVersion(dir string, files payload, group *int64, now time.Time) (name 
 	if err := setGroup(version, group); err != nil {
 		return "", err
 	}
+	failpoint.Hit("volume/written")
 	link := filepath.Join(dir, newLink)
 	if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
@@ -136,6 +141,7 @@ func writeVersion(dir string, files payload, group *int64, now time.Time) (name 
 	if err := os.Symlink(name, link); err != nil {
 		return "", fmt.Errorf("link the new version: %w", err)
 	}
+	failpoint.Hit("volume/linked")
 	if err := os.Rename(link, filepath.Join(dir, dataLink)); err != nil {
 		os.Remove(link)
 		return "", fmt.Errorf("switch to the new version: %w", err)
@@ -171,9 +177,10 @@ func showNames(dir string, files payload, group *int64) error {
 		if err == nil && have == target {
 			continue
 		}
-		if err == nil {
+		if err == nil || !errors.Is(err, fs.ErrNotExist) {
+			// Another link, or an empty folder that stood in for a file that was missing when a container mounted it.
 			if err := os.Remove(link); err != nil {
-				return err
+				return fmt.Errorf("show %s: %w", top, err)
 			}
 		}
 		if err := os.Symlink(target, link); err != nil {

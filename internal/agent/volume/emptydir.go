@@ -8,14 +8,15 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// setupEmptyDir makes an empty folder for the Pod, on the disk, in memory or in huge pages.
-func setupEmptyDir(dir string, pod *corev1.Pod, src *corev1.EmptyDirVolumeSource) error {
+// setupEmptyDir makes an empty folder for the Pod, on the disk, in memory or in huge pages. allocatable is the node's memory for Pods in bytes, 0 if
+// that is not known.
+func setupEmptyDir(dir string, pod *corev1.Pod, src *corev1.EmptyDirVolumeSource, allocatable int64) error {
 	r := emptyDirRoot(pod, src)
 	mount := func() error { return nil }
 	switch {
 	case src.Medium == corev1.StorageMediumDefault:
 	case src.Medium == corev1.StorageMediumMemory:
-		mount = func() error { return mountTmpfs(dir, r, memorySize(pod, src)) }
+		mount = func() error { return mountTmpfs(dir, r, memorySize(pod, src, allocatable)) }
 	case src.Medium == corev1.StorageMediumHugePages || strings.HasPrefix(string(src.Medium), string(corev1.StorageMediumHugePagesPrefix)):
 		page, err := pageSize(pod, src.Medium)
 		if err != nil {
@@ -77,9 +78,13 @@ func pageSize(pod *corev1.Pod, medium corev1.StorageMedium) (int64, error) {
 	return size.Value(), nil
 }
 
-// memorySize is the limit of an emptyDir in memory: its sizeLimit, or the Pod's memory limit where that is smaller; 0 for none.
-func memorySize(pod *corev1.Pod, src *corev1.EmptyDirVolumeSource) int64 {
+// memorySize is the limit of an emptyDir in memory: the smallest of its sizeLimit, the Pod's memory limit and what the node has for Pods; 0 for
+// none.
+func memorySize(pod *corev1.Pod, src *corev1.EmptyDirVolumeSource, allocatable int64) int64 {
 	size := podMemoryLimit(pod)
+	if size == 0 || allocatable > 0 && allocatable < size {
+		size = allocatable
+	}
 	if src.SizeLimit != nil && !src.SizeLimit.IsZero() {
 		if limit := src.SizeLimit.Value(); size == 0 || limit < size {
 			size = limit

@@ -223,7 +223,7 @@ func (v *Volumes) setup(ctx context.Context, pod *corev1.Pod, state *podVolumes,
 		return Mounted{}, err
 	}
 	if vol.EmptyDir != nil {
-		return Mounted{Path: dir}, setupEmptyDir(dir, pod, vol.EmptyDir)
+		return Mounted{Path: dir}, setupEmptyDir(dir, pod, vol.EmptyDir, v.allocatableMemory())
 	}
 	files, err := v.files(ctx, pod, state, vol)
 	if err != nil {
@@ -333,6 +333,14 @@ func makeDir(dir string, r root) error {
 		return fmt.Errorf("set mode of %s: %w", fresh, err)
 	}
 	return os.Rename(fresh, dir)
+}
+
+func (v *Volumes) allocatableMemory() int64 {
+	if v.cfg.Allocatable == nil {
+		return 0
+	}
+	list := v.cfg.Allocatable()
+	return list.Memory().Value()
 }
 
 // publish has a driver publish a volume, and gives its files to the Pod's group where the driver leaves that to the node.
