@@ -102,7 +102,7 @@ func New(cfg Config) (*Agent, error) {
 	}
 	a.services = factory.Core().V1().Services().Lister()
 	a.nodes = factory.Core().V1().Nodes().Lister()
-	a.meter = measure.New(measure.Config{Runtime: cfg.Runtime, Images: cfg.Images, NodeName: cfg.NodeName, CgroupRoot: cfg.CgroupRoot, Root: cfg.Root,
+	a.meter = measure.New(measure.Config{Runtime: cfg.Runtime, Images: cfg.Images, NodeName: cfg.NodeName, Cgroups: cfg.CgroupNames, Root: cfg.Root,
 		LogsDir: cfg.logsDir(), PodDir: cfg.podDir, Log: cfg.Log, Clock: cfg.Clock})
 	a.pressure = pressure.New(pressure.Config{Policy: cfg.Pressure, Meter: a.meter, Pods: a.measured, End: a.end, Free: a.free, Changed: a.node.Urgent,
 		Recorder: cfg.Recorder, Node: self, Log: cfg.Log, Clock: cfg.Clock})
@@ -219,7 +219,6 @@ func (a *Agent) servicesSynced() cache.InformerSynced {
 
 // qosCgroups makes the levels that Pods' cgroups stand in.
 func (a *Agent) qosCgroups() error {
-	top := "/" + a.cfg.CgroupRoot + "/kubepods"
 	var all sys.Resources
 	if r := a.cfg.Reserved.Memory; r > 0 {
 		all.Memory = max(a.machine.Memory-r, 1)
@@ -231,8 +230,8 @@ func (a *Agent) qosCgroups() error {
 		}
 		all.PIDs = max(most-r, 1)
 	}
-	for path, r := range map[string]sys.Resources{top: all, top + "/besteffort": {CPUShares: 2}, top + "/burstable": {}} {
-		if err := a.cfg.Cgroups.Create(path, r); err != nil {
+	for class, r := range map[corev1.PodQOSClass]sys.Resources{corev1.PodQOSGuaranteed: all, corev1.PodQOSBestEffort: {CPUShares: 2}, corev1.PodQOSBurstable: {}} {
+		if err := a.cfg.Cgroups.Create(a.cfg.CgroupNames.Level(class), r); err != nil {
 			return err
 		}
 	}

@@ -23,6 +23,7 @@ import (
 	critest "k8s.io/cri-api/pkg/apis/testing"
 	utilexec "k8s.io/utils/exec"
 
+	"carob.dev/carob/internal/agent/criconf"
 	"carob.dev/carob/internal/agent/volume"
 )
 
@@ -45,7 +46,7 @@ func newBench(t *testing.T, objects ...*corev1.Pod) *bench {
 	images.SetFakeImages([]string{"busybox:latest"})
 	b := &bench{t: t, client: fake.NewClientset(), runtime: newFakeRuntime(), volumes: &fakeVolumes{}, events: record.NewFakeRecorder(1000)}
 	b.cfg = Config{NodeName: "n1", Client: b.client, Runtime: b.runtime, Images: images, Root: filepath.Join(dir, "root"), RunDir: filepath.Join(dir, "run"),
-		NodeIPs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, CgroupRoot: "carob-test", Recorder: b.events, Log: slog.New(slog.DiscardHandler),
+		NodeIPs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, CgroupNames: criconf.Cgroups{Root: "carob-test"}, Recorder: b.events, Log: slog.New(slog.DiscardHandler),
 		Volumes: b.volumes, Cgroups: fakeCgroups{}}
 	for _, p := range objects {
 		if _, err := b.client.CoreV1().Pods(p.Namespace).Create(t.Context(), p, metav1.CreateOptions{}); err != nil {

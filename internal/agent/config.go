@@ -21,12 +21,12 @@ import (
 	"k8s.io/utils/clock"
 
 	"carob.dev/carob/internal/agent/admit"
+	"carob.dev/carob/internal/agent/criconf"
 	"carob.dev/carob/internal/agent/imagegc"
 	"carob.dev/carob/internal/agent/logs"
 	"carob.dev/carob/internal/agent/node"
 	"carob.dev/carob/internal/agent/pressure"
 	"carob.dev/carob/internal/agent/volume"
-	"carob.dev/carob/internal/sys"
 	"carob.dev/carob/internal/version"
 )
 
@@ -36,23 +36,6 @@ type Volumes interface {
 	Resolve(ctx context.Context, pod *corev1.Pod, container string, mount corev1.VolumeMount) (string, error)
 	Update(ctx context.Context, pod *corev1.Pod) error
 	Teardown(ctx context.Context, uid types.UID) error
-}
-
-// Cgroups makes and removes the cgroups of Pods: package sys.
-type Cgroups interface {
-	Create(path string, r sys.Resources) error
-	Remove(path string) error
-	// MemoryUsed is the memory in use, in bytes.
-	MemoryUsed(path string) (uint64, error)
-}
-
-type kernelCgroups struct{}
-
-func (kernelCgroups) Create(path string, r sys.Resources) error { return sys.CgroupCreate(path, r) }
-func (kernelCgroups) Remove(path string) error                  { return sys.CgroupRemove(path) }
-func (kernelCgroups) MemoryUsed(path string) (uint64, error) {
-	u, err := sys.CgroupStats(path)
-	return u.Memory, err
 }
 
 // Config is what an Agent needs. Fields without a note must be set.
@@ -79,8 +62,8 @@ type Config struct {
 	PodCIDR netip.Prefix
 	// NodeIPs are the node's addresses, the main one first.
 	NodeIPs []netip.Addr
-	// CgroupRoot is the name of the top cgroup, such as carob.
-	CgroupRoot string
+	// CgroupNames are the names of Pods' cgroups, as the runtime understands them.
+	CgroupNames criconf.Cgroups
 	// ClusterDNS and ClusterDomain are the cluster's resolver; empty while there is none.
 	ClusterDNS    []string
 	ClusterDomain string
@@ -116,8 +99,8 @@ type Config struct {
 
 func (c *Config) check() error {
 	switch {
-	case c.NodeName == "" || c.CgroupRoot == "":
-		return errors.New("agent: NodeName and CgroupRoot are needed")
+	case c.NodeName == "" || c.CgroupNames.Root == "":
+		return errors.New("agent: NodeName and CgroupNames.Root are needed")
 	case c.Client == nil || c.Runtime == nil || c.Images == nil || c.Recorder == nil || c.Log == nil:
 		return errors.New("agent: Client, Runtime, Images, Recorder and Log are needed")
 	case !filepath.IsAbs(c.Root) || !filepath.IsAbs(c.RunDir):
@@ -154,6 +137,9 @@ func (c *Config) check() error {
 	}
 	if c.Cgroups == nil {
 		c.Cgroups = kernelCgroups{}
+		if c.CgroupNames.Systemd {
+			c.Cgroups = systemdCgroups{}
+		}
 	}
 	return nil
 }

@@ -79,7 +79,7 @@ func (w *worker) prepare() func(context.Context) func() {
 		have = &first
 	}
 	return func(ctx context.Context) func() {
-		err := a.cfg.Cgroups.Create(criconf.CgroupParent(a.cfg.CgroupRoot, pod), a.podCgroup(pod, *have))
+		err := a.cfg.Cgroups.Create(a.cfg.CgroupNames.Pod(pod), a.podCgroup(pod, *have))
 		if err == nil {
 			err = os.MkdirAll(a.cfg.podDir(pod.UID), 0o750)
 		}
@@ -149,7 +149,7 @@ func (a *Agent) podCgroup(pod *corev1.Pod, have podstate.Amounts) sys.Resources 
 // sandboxConfig is that of the Pod's sandbox with the attempt.
 func (a *Agent) sandboxConfig(pod *corev1.Pod, attempt uint32) (*runtimeapi.PodSandboxConfig, string) {
 	dns, note := a.dns(pod)
-	return criconf.Sandbox(criconf.SandboxInput{Pod: pod, Attempt: attempt, CgroupParent: criconf.CgroupParent(a.cfg.CgroupRoot, pod),
+	return criconf.Sandbox(criconf.SandboxInput{Pod: pod, Attempt: attempt, CgroupParent: a.cfg.CgroupNames.Parent(pod),
 		LogDirectory: filepath.Join(a.cfg.logsDir(), criconf.LogDirectory(pod)), ClusterDomain: a.cfg.ClusterDomain, DNS: dns, Users: a.ranges.Of(pod.UID)}), note
 }
 
@@ -296,7 +296,7 @@ func (w *worker) stopSandbox() func(context.Context) func() {
 func (w *worker) release() func(context.Context) func() {
 	pod, a := w.pod, w.a
 	return func(ctx context.Context) func() {
-		err := errors.Join(a.volumes.Teardown(ctx, pod.UID), a.cfg.Cgroups.Remove(criconf.CgroupParent(a.cfg.CgroupRoot, pod)))
+		err := errors.Join(a.volumes.Teardown(ctx, pod.UID), a.cfg.Cgroups.Remove(a.cfg.CgroupNames.Pod(pod)))
 		return func() {
 			if err == nil {
 				w.facts.Released = true
@@ -347,10 +347,9 @@ func (w *worker) remove() func(context.Context) func() {
 
 // removeCgroups removes the Pod's cgroup. What is left of a Pod whose object is gone may stand on any level.
 func (a *Agent) removeCgroups(pod *corev1.Pod) error {
-	top := "/" + a.cfg.CgroupRoot + "/kubepods/"
 	var err error
-	for _, level := range []string{"", "besteffort/", "burstable/"} {
-		err = errors.Join(err, a.cfg.Cgroups.Remove(top+level+"pod"+string(pod.UID)))
+	for _, class := range []corev1.PodQOSClass{corev1.PodQOSGuaranteed, corev1.PodQOSBurstable, corev1.PodQOSBestEffort} {
+		err = errors.Join(err, a.cfg.Cgroups.Remove(a.cfg.CgroupNames.Of(class, pod.UID)))
 	}
 	return err
 }

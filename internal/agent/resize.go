@@ -244,7 +244,7 @@ func (a *Agent) roomForUsage(ctx context.Context, pod *corev1.Pod, steps []podst
 			continue
 		}
 		if s.Container == "" {
-			used, err := a.cfg.Cgroups.MemoryUsed(criconf.CgroupParent(a.cfg.CgroupRoot, pod))
+			used, err := a.cfg.Cgroups.MemoryUsed(a.cfg.CgroupNames.Pod(pod))
 			if err != nil {
 				return fmt.Errorf("unable to read memory usage for pod %q: %w", pod.Name, err)
 			}
@@ -282,7 +282,7 @@ func (a *Agent) change(ctx context.Context, pod *corev1.Pod, sandbox string, c p
 	if err != nil && status.Code(err) != codes.Unimplemented { // a runtime that does not want to know
 		return fmt.Errorf("tell the runtime of the Pod's resources: %w", err)
 	}
-	return a.cfg.Cgroups.Create(criconf.CgroupParent(a.cfg.CgroupRoot, pod), cgroupLimits(limits))
+	return a.cfg.Cgroups.Create(a.cfg.CgroupNames.Pod(pod), cgroupLimits(limits))
 }
 
 func cgroupLimits(r *runtimeapi.LinuxContainerResources) sys.Resources {

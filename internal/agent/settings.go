@@ -3,6 +3,7 @@ package agent
 import (
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
@@ -11,6 +12,10 @@ import (
 // settings are the node's in the form of kubelet's configuration, for those who ask at /configz. Fields without an equal here are left out.
 func (c *Config) settings() kubeletconfig.KubeletConfiguration {
 	yes, no := true, false
+	driver := "cgroupfs"
+	if c.CgroupNames.Systemd {
+		driver = "systemd"
+	}
 	high, low := int32(c.ImageGC.HighPercent), int32(c.ImageGC.LowPercent)
 	files := int32(c.ContainerLogs.MaxFiles)
 	s := kubeletconfig.KubeletConfiguration{
@@ -26,8 +31,8 @@ func (c *Config) settings() kubeletconfig.KubeletConfiguration {
 		ImageMaximumGCAge:           metav1.Duration{Duration: c.ImageGC.MaxAge},
 		ImageGCHighThresholdPercent: &high,
 		ImageGCLowThresholdPercent:  &low,
-		CgroupDriver:                "cgroupfs",
-		CgroupRoot:                  "/" + c.CgroupRoot,
+		CgroupDriver:                driver,
+		CgroupRoot:                  c.CgroupNames.Level(corev1.PodQOSGuaranteed),
 		MaxPods:                     int32(c.MaxPods),
 		ContainerLogMaxFiles:        &files,
 		AllowedUnsafeSysctls:        c.Security.UnsafeSysctls,

@@ -17,6 +17,7 @@ import (
 
 	"carob.dev/carob/internal/agent"
 	"carob.dev/carob/internal/agent/admit"
+	"carob.dev/carob/internal/agent/criconf"
 	"carob.dev/carob/internal/agent/imagegc"
 	"carob.dev/carob/internal/agent/logs"
 	"carob.dev/carob/internal/agent/processes"
@@ -51,7 +52,7 @@ func (c *Carob) startAgent(context.Context) error {
 			MaxAge: c.cfg.Images.MaxAge},
 		ContainerLogs: logs.Limits{MaxSize: c.cfg.ContainerLogs.MaxSize, MaxFiles: c.cfg.ContainerLogs.MaxFiles},
 		Pressure:      policy, Reserved: kept, PodMaxPIDs: c.cfg.Node.PodMaxPIDs, Port: c.cfg.Node.Bind.Port(), KubeletDir: c.cfg.Node.KubeletDir,
-		CgroupRoot: c.cfg.CgroupRoot(), Recorder: c.recorder("kubelet"), Log: c.opt.Log.With("part", "agent"),
+		CgroupNames: c.cgroupNames(), Recorder: c.recorder("kubelet"), Log: c.opt.Log.With("part", "agent"),
 	})
 	if err != nil {
 		return err
@@ -85,27 +86,35 @@ func (c *Carob) serveAgent(client kubernetes.Interface) error {
 	return nil
 }
 
+// cgroupNames are the names of Pods' cgroups.
+func (c *Carob) cgroupNames() criconf.Cgroups {
+	return criconf.Cgroups{Root: c.cfg.CgroupRoot(), Systemd: c.pods.systemd}
+}
+
+// inOurs says whether one of a process's cgroups is of this Carob, whoever made it.
+func (c *Carob) inOurs(cgroups []string) bool {
+	for _, top := range c.cgroupNames().Tops() {
+		for _, g := range cgroups {
+			if strings.HasPrefix(g, top+"/") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func (c *Carob) serveProcesses(w http.ResponseWriter, r *http.Request) {
 	sandboxes, err := sandboxes(r.Context(), c.pods.runtime)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	prefix := "/" + c.cfg.CgroupRoot() + "/"
 	pauses := map[int]bool{} // another runtime may have them in a cgroup of its own
 	for _, s := range sandboxes {
 		pauses[s.PausePID] = true
 	}
 	procs, err := sys.Processes(func(pid int, cgroups []string) bool {
-		if pauses[pid] {
-			return true
-		}
-		for _, g := range cgroups {
-			if strings.HasPrefix(g, prefix) {
-				return true
-			}
-		}
-		return false
+		return pauses[pid] || c.inOurs(cgroups)
 	})
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)

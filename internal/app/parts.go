@@ -28,6 +28,7 @@ import (
 	"carob.dev/carob/internal/runtime/image"
 	"carob.dev/carob/internal/runtime/image/login"
 	"carob.dev/carob/internal/scheduler"
+	"carob.dev/carob/internal/sys/systemd"
 )
 
 func parent(path string) string { return filepath.Dir(path) }
@@ -52,15 +53,21 @@ func (c *Carob) openRuntime(ctx context.Context) (err error) {
 		return err
 	}
 	c.stages.onEnd("network", c.network.Close)
+	bySystemd := c.cfg.CgroupDriver == "systemd"
+	if bySystemd {
+		if err := systemd.Check(ctx); err != nil {
+			return err
+		}
+	}
 	c.runtime, err = runtime.New(ctx, runtime.Config{
-		Root: c.cfg.Root, RunDir: c.cfg.RunDir(), CgroupRoot: c.cfg.CgroupRoot(), Images: c.images, Network: c.network,
+		Root: c.cfg.Root, RunDir: c.cfg.RunDir(), CgroupRoot: c.cfg.CgroupRoot(), Systemd: bySystemd, Images: c.images, Network: c.network,
 		OCIRuntimes: c.cfg.OCIRuntimes, CDISpecDirs: c.cfg.CDISpecDirs, WarmSandboxes: c.cfg.WarmSandboxes, Log: c.opt.Log.With("part", "runtime"),
 	})
 	if err != nil {
 		return err
 	}
 	c.stages.onEnd("runtime", func() error { return c.runtime.Close(context.Background()) })
-	c.pods = podRuntime{runtime: c.runtime, images: c.images, streaming: c.runtime.Streaming(), store: ownImages{c.images}}
+	c.pods = podRuntime{runtime: c.runtime, images: c.images, streaming: c.runtime.Streaming(), store: ownImages{c.images}, systemd: bySystemd}
 	return nil
 }
 

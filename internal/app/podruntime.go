@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"slices"
-	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -22,6 +20,7 @@ import (
 	"carob.dev/carob/internal/runtime/image"
 	"carob.dev/carob/internal/runtime/remote"
 	"carob.dev/carob/internal/sys"
+	"carob.dev/carob/internal/sys/systemd"
 	"carob.dev/carob/internal/version"
 )
 
@@ -36,6 +35,8 @@ type podRuntime struct {
 	changed                 <-chan struct{}
 	// users lists the containers of all who use the runtime; nil where that is this Carob alone.
 	users imagegc.Containers
+	// systemd says that it has systemd make the cgroups.
+	systemd bool
 }
 
 // String names the runtime for people.
@@ -188,9 +189,14 @@ func (c *Carob) dialRuntime(ctx context.Context) error {
 		return err
 	}
 	c.stages.onEnd("connection to the runtime", client.Close)
+	if client.Systemd {
+		if err := systemd.Check(ctx); err != nil {
+			return err
+		}
+	}
 	r := client.Runtime
 	c.pods = podRuntime{runtime: r, images: client.Images, streaming: r.Streaming(), store: theirImages{client.Images, client.Name},
-		name: client.Name, version: client.Version, endpoint: c.cfg.RuntimeEndpoint, changed: r.Changed(), users: r.RuntimeService}
+		name: client.Name, version: client.Version, endpoint: c.cfg.RuntimeEndpoint, changed: r.Changed(), users: r.RuntimeService, systemd: client.Systemd}
 	if err := r.UpdateRuntimeConfig(ctx, &runtimeapi.RuntimeConfig{NetworkConfig: &runtimeapi.NetworkConfig{PodCidr: nodeCIDR(c.cfg).String()}}); err != nil {
 		return fmt.Errorf("tell %s the range of Pod addresses: %w", client.Name, err)
 	}
@@ -209,10 +215,7 @@ func (c *Carob) leaveRuntime(ctx context.Context) error {
 	if !ran || old.RuntimeEndpoint == c.cfg.RuntimeEndpoint {
 		return nil
 	}
-	prefix := "/" + c.cfg.CgroupRoot() + "/"
-	left, err := sys.Processes(func(_ int, cgroups []string) bool {
-		return slices.ContainsFunc(cgroups, func(g string) bool { return strings.HasPrefix(g, prefix) })
-	})
+	left, err := sys.Processes(func(_ int, cgroups []string) bool { return c.inOurs(cgroups) })
 	if err != nil {
 		return err
 	}

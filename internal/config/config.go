@@ -36,6 +36,8 @@ type Config struct {
 	MaxPods int
 	// MaxContainerRestartPeriod is the longest wait before a container that ends again and again is started again.
 	MaxContainerRestartPeriod time.Duration
+	// CgroupDriver is who makes cgroups: cgroupfs (this program, by their folders) or systemd. Of another runtime it is what that says.
+	CgroupDriver string
 	// WarmSandboxes is how many sandboxes are kept ready for Pods to come, at most; 0 for none.
 	WarmSandboxes int
 	// LogLevel is one of debug, info, warn, error.
@@ -73,6 +75,7 @@ func Default(root string) Config {
 		NodeCIDRMaskSize:          24,
 		ServiceCIDR:               netip.MustParsePrefix("10.43.0.0/16"),
 		MaxPods:                   110,
+		CgroupDriver:              "cgroupfs",
 		WarmSandboxes:             4,
 		LogLevel:                  "info",
 		MaxContainerRestartPeriod: 5 * time.Minute,

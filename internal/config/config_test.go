@@ -142,3 +142,13 @@ func TestCommandsKnowTheSettingsOfTheCarobThatRanLast(t *testing.T) {
 		t.Errorf("a Carob that starts takes over old settings: %d Pods, %v", fresh.MaxPods, err)
 	}
 }
+
+// TestDefaultsAreTaken: what a setting is by default it may be set to, for the daemon is told all settings.
+func TestDefaultsAreTaken(t *testing.T) {
+	for _, s := range settings() {
+		c := Default("/x")
+		if err := s.set(&c, s.get(&c)); err != nil {
+			t.Errorf("%s: its default %q is not taken: %v", s.name, s.get(&c), err)
+		}
+	}
+}

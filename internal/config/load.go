@@ -63,6 +63,15 @@ func settings() []setting {
 				c.MaxContainerRestartPeriod, err = time.ParseDuration(v)
 				return err
 			}},
+		{"cgroup-driver", "who makes the cgroups of Pods: cgroupfs, for this program itself, or systemd; with --runtime-endpoint it is as that runtime says",
+			func(c *Config) string { return c.CgroupDriver },
+			func(c *Config, v string) error {
+				if v != "cgroupfs" && v != "systemd" {
+					return errors.New("must be cgroupfs or systemd")
+				}
+				c.CgroupDriver = v
+				return nil
+			}},
 		{"warm-sandboxes", "number of sandboxes that are kept ready for Pods to come, at most; 0 for none",
 			func(c *Config) string { return strconv.Itoa(c.WarmSandboxes) },
 			func(c *Config, v string) (err error) { c.WarmSandboxes, err = strconv.Atoi(v); return err }},

@@ -18,7 +18,7 @@ import (
 // What follows finds the callers' mistakes before anything is made. Names that become part of a path, and text that becomes part of a
 // file, are held to what they can be.
 
-func checkSandbox(c *runtimeapi.PodSandboxConfig, node oci.Node) error {
+func checkSandbox(c *runtimeapi.PodSandboxConfig, node oci.Node, bySystemd bool) error {
 	m, sc := c.GetMetadata(), c.GetLinux().GetSecurityContext()
 	opt := sc.GetNamespaceOptions()
 	switch {
@@ -35,10 +35,7 @@ func checkSandbox(c *runtimeapi.PodSandboxConfig, node oci.Node) error {
 	case c.GetLogDirectory() != "" && !filepath.IsAbs(c.GetLogDirectory()):
 		return fmt.Errorf("log_directory %q is not absolute", c.GetLogDirectory())
 	}
-	if parent := c.GetLinux().GetCgroupParent(); parent != "" && (!path.IsAbs(parent) || path.Clean(parent) != strings.TrimSuffix(parent, "/")) {
-		return fmt.Errorf("linux: cgroup_parent %q is no clean absolute path below the root", parent)
-	}
-	if err := errors.Join(oci.SELinux(node, sc.GetSelinuxOptions()), checkNamespaces(opt), checkUsers(opt), checkDNS(c.GetDnsConfig()),
+	if err := errors.Join(checkParent(c.GetLinux().GetCgroupParent(), bySystemd), oci.SELinux(node, sc.GetSelinuxOptions()), checkNamespaces(opt), checkUsers(opt), checkDNS(c.GetDnsConfig()),
 		checkPorts(c.GetPortMappings()), checkSysctls(c.GetLinux().GetSysctls(), opt)); err != nil {
 		return err
 	}

@@ -34,8 +34,10 @@ type Config struct {
 	Root, RunDir string
 	// CgroupRoot is the name of the top cgroup, such as carob.
 	CgroupRoot string
-	Images     Images
-	Network    Network
+	// Systemd says that systemd makes containers' cgroups: cgroup_parent then names a slice.
+	Systemd bool
+	Images  Images
+	Network Network
 	// OCIRuntimes maps a handler to a program with the OCI runtime command line; "" is the default. Names without a slash are looked
 	// up in PATH.
 	OCIRuntimes map[string]string

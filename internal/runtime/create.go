@@ -73,14 +73,6 @@ func imageRef(img *image.Image) string {
 	return img.ID
 }
 
-func (r *Runtime) containerCgroup(sb *sandbox, id string) string {
-	parent := sb.rec.Config.GetLinux().GetCgroupParent()
-	if parent == "" {
-		parent = "/" + r.cfg.CgroupRoot + "/kubepods/pod" + sb.rec.Config.GetMetadata().GetUid()
-	}
-	return path.Join("/", parent, id)
-}
-
 // logPath joins the Pod's log folder and the container's file; the latter may not climb out.
 func logPath(p *runtimeapi.PodSandboxConfig, c *runtimeapi.ContainerConfig) string {
 	if p.GetLogDirectory() == "" || c.GetLogPath() == "" {
@@ -184,7 +176,7 @@ func (r *Runtime) input(ctx context.Context, c *container, img *image.Image, roo
 		return oci.Input{}, err
 	}
 	in := oci.Input{ID: c.rec.ID, Container: config, Sandbox: sb.Config, Image: img.Config, Rootfs: rootfs, PausePID: sb.PausePID,
-		CgroupPath: c.rec.Cgroup, Node: r.node, Hostname: filepath.Join(dir, "hostname"), Hosts: filepath.Join(dir, "hosts"), Devices: hostDevices,
+		CgroupPath: ociCgroup(c.rec.Cgroup), Node: r.node, Hostname: filepath.Join(dir, "hostname"), Hosts: filepath.Join(dir, "hosts"), Devices: hostDevices,
 		Shm: "/dev/shm"}
 	if st, err := os.Stat(filepath.Join(dir, "resolv.conf")); err == nil && st.Size() > 0 {
 		in.Resolv = filepath.Join(dir, "resolv.conf")

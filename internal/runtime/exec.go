@@ -106,7 +106,7 @@ func (r *Runtime) startProcess(ctx context.Context, containerID string, cmd []st
 	givePipes(c, stdio)
 	p.ended = r.waiting.add(p.id)
 	_, err = client.Ask(context.WithoutCancel(ctx), wire.Frame{Op: wire.OpExec, ID: p.id, Of: c.rec.ID, Bin: bin, Root: r.cfg.ociRoot(), Process: p.file,
-		Console: console, TTY: flag(console != ""), Hide: hide}, stdio...)
+		Console: console, TTY: flag(console != ""), Hide: hide, Args: ociArgs(c.rec.Cgroup)}, stdio...)
 	if err != nil {
 		r.waiting.remove(p.id)
 		var refusal *shim.Refusal

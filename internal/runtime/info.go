@@ -39,7 +39,11 @@ func (r *Runtime) Status(_ context.Context, verbose bool) (*runtimeapi.StatusRes
 
 // RuntimeConfig tells the cgroup driver.
 func (r *Runtime) RuntimeConfig(context.Context) (*runtimeapi.RuntimeConfigResponse, error) {
-	return &runtimeapi.RuntimeConfigResponse{Linux: &runtimeapi.LinuxRuntimeConfiguration{CgroupDriver: runtimeapi.CgroupDriver_CGROUPFS}}, nil
+	driver := runtimeapi.CgroupDriver_CGROUPFS
+	if r.cfg.Systemd {
+		driver = runtimeapi.CgroupDriver_SYSTEMD
+	}
+	return &runtimeapi.RuntimeConfigResponse{Linux: &runtimeapi.LinuxRuntimeConfiguration{CgroupDriver: driver}}, nil
 }
 
 // UpdateRuntimeConfig takes the Pod range that a kubelet announces; the network has its own, so it is only noted.
@@ -84,7 +88,7 @@ func (r *Runtime) UpdateContainerResources(ctx context.Context, id string, res *
 	}
 	switch rec.State {
 	case runtimeapi.ContainerState_CONTAINER_RUNNING:
-		if err := sys.CgroupUpdate(rec.Cgroup, limits(res.GetLinux())); err != nil {
+		if err := limitCgroup(ctx, rec.Cgroup, limits(res.GetLinux())); err != nil {
 			return err
 		}
 	case runtimeapi.ContainerState_CONTAINER_CREATED:

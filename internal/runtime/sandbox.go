@@ -23,7 +23,7 @@ const shmSize = 64 << 20
 // RunPodSandbox starts the shim and pause, or takes a warm sandbox that has them, connects the Pod, and prepares what its containers share.
 // On an error nothing is left.
 func (r *Runtime) RunPodSandbox(ctx context.Context, config *runtimeapi.PodSandboxConfig, handler string) (string, error) {
-	if err := checkSandbox(config, r.node); err != nil {
+	if err := checkSandbox(config, r.node, r.cfg.Systemd); err != nil {
 		return "", status.Errorf(codes.InvalidArgument, "sandbox config: %v", err)
 	}
 	if _, _, err := r.binary(handler); err != nil {

@@ -42,7 +42,7 @@ func TestSysctlNames(t *testing.T) {
 			t.Errorf("%s is %s, want %s", c.name, got, c.path)
 		}
 		err := checkSandbox(&runtimeapi.PodSandboxConfig{Metadata: &runtimeapi.PodSandboxMetadata{Name: "a", Uid: "u"},
-			Linux: &runtimeapi.LinuxPodSandboxConfig{Sysctls: map[string]string{c.name: "1"}, SecurityContext: &runtimeapi.LinuxSandboxSecurityContext{NamespaceOptions: c.opt}}}, oci.Node{})
+			Linux: &runtimeapi.LinuxPodSandboxConfig{Sysctls: map[string]string{c.name: "1"}, SecurityContext: &runtimeapi.LinuxSandboxSecurityContext{NamespaceOptions: c.opt}}}, oci.Node{}, false)
 		if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
 			t.Errorf("%s: %v", c.name, err)
 		}

@@ -51,7 +51,7 @@ func (r *Runtime) StartContainer(ctx context.Context, id string) error {
 	// What was begun is finished: a container half started when the caller leaves would be nobody's.
 	reply, err := client.Ask(context.WithoutCancel(ctx), wire.Frame{Op: wire.OpRun, ID: c.rec.ID, Bin: bin, Root: r.cfg.ociRoot(), Bundle: r.cfg.bundleDir(c.rec.ID),
 		Log: c.rec.LogPath, Cgroup: r.cgroups.Folder("memory", c.rec.Cgroup), TTY: flag(c.rec.Config.GetTty()), Stdin: flag(c.rec.Config.GetStdin()),
-		Once: flag(c.rec.Config.GetStdinOnce()), Hide: hide})
+		Once: flag(c.rec.Config.GetStdinOnce()), Hide: hide, Args: ociArgs(c.rec.Cgroup)})
 	if err != nil {
 		r.started(c.rec.ID)
 		return r.startFailed(c, err)

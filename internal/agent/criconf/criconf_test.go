@@ -206,7 +206,7 @@ func TestContainer(t *testing.T) {
 
 func TestSandbox(t *testing.T) {
 	pod := readPod(t, fullPod)
-	got := Sandbox(SandboxInput{Pod: pod, Attempt: 3, CgroupParent: CgroupParent("carob", pod), LogDirectory: "/logs/" + LogDirectory(pod)})
+	got := Sandbox(SandboxInput{Pod: pod, Attempt: 3, CgroupParent: Cgroups{Root: "carob"}.Parent(pod), LogDirectory: "/logs/" + LogDirectory(pod)})
 	if got.GetMetadata().GetAttempt() != 3 || got.GetHostname() != "h" || got.GetLogDirectory() != "/logs/ns_p_u" || got.GetLinux().GetCgroupParent() != "/carob/kubepods/burstable/podu" {
 		t.Errorf("%v", got)
 	}

@@ -125,9 +125,3 @@ func OOMScoreAdj(pod *corev1.Pod, c *corev1.Container, memory int64) int64 {
 func PodResources(pod *corev1.Pod) *runtimeapi.LinuxContainerResources {
 	return Limits(podstate.PodAmounts(pod))
 }
-
-// CgroupParent is the Pod's cgroup: <root>/kubepods/[besteffort|burstable/]pod<uid>.
-func CgroupParent(root string, pod *corev1.Pod) string {
-	level := map[corev1.PodQOSClass]string{corev1.PodQOSBestEffort: "besteffort/", corev1.PodQOSBurstable: "burstable/"}[podrule.QOS(pod)]
-	return "/" + root + "/kubepods/" + level + "pod" + string(pod.UID)
-}

@@ -22,10 +22,11 @@ import (
 
 // Config is what a Meter needs. All must be set.
 type Config struct {
-	Runtime cri.RuntimeService
-	Images  cri.ImageManagerService
-	// NodeName is the node's, CgroupRoot the top cgroup of its Pods.
-	NodeName, CgroupRoot string
+	Runtime  cri.RuntimeService
+	Images   cri.ImageManagerService
+	NodeName string
+	// Cgroups names the cgroups of Pods.
+	Cgroups criconf.Cgroups
 	// Root is the folder that holds what Pods write, LogsDir that of their logs.
 	Root, LogsDir string
 	// PodDir is the folder of a Pod's volumes and files.
@@ -132,7 +133,7 @@ func (g *gauge) pod(ctx context.Context, p Pod) stats.PodStats {
 	if p.Status.StartTime != nil {
 		out.StartTime = *p.Status.StartTime
 	}
-	path := criconf.CgroupParent(g.m.cfg.CgroupRoot, p.Pod)
+	path := g.m.cfg.Cgroups.Pod(p.Pod)
 	if u, err := sys.CgroupStats(path); err == nil {
 		out.CPU, out.Memory, out.Swap = g.show(path, u, out.StartTime.Time)
 		out.ProcessStats = &stats.ProcessStats{ProcessCount: &u.PIDs}
@@ -143,14 +144,14 @@ func (g *gauge) pod(ctx context.Context, p Pod) stats.PodStats {
 			continue
 		}
 		c := stats.ContainerStats{Name: spec.Name, StartTime: startOf(p.Status, spec.Name)}
-		u, err := sys.CgroupStats(path + "/" + id)
+		u, err := sys.CgroupStats(g.m.cfg.Cgroups.Container(path, id))
 		if errors.Is(err, fs.ErrNotExist) {
 			u, err = g.m.ask(ctx, id)
 		}
 		if err != nil {
 			continue // it has just ended
 		}
-		c.CPU, c.Memory, c.Swap = g.show(path+"/"+id, u, c.StartTime.Time)
+		c.CPU, c.Memory, c.Swap = g.show(id, u, c.StartTime.Time)
 		out.Containers = append(out.Containers, c)
 	}
 	return out

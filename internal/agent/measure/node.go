@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 
@@ -90,7 +91,7 @@ func (g *gauge) node(n *stats.NodeStats) {
 	if current, most, err := Processes(); err == nil {
 		n.Rlimit = &stats.RlimitStats{Time: at, MaxPID: &most, NumOfRunningProcesses: &current}
 	}
-	path := "/" + g.m.cfg.CgroupRoot + "/kubepods"
+	path := g.m.cfg.Cgroups.Level(corev1.PodQOSGuaranteed)
 	if u, err := sys.CgroupStats(path); err == nil {
 		pods := stats.ContainerStats{Name: stats.SystemContainerPods, StartTime: n.StartTime}
 		pods.CPU, pods.Memory, pods.Swap = g.show(path, u, time.Time{})
@@ -201,7 +202,7 @@ func (m *Meter) Node(ctx context.Context) (stats.NodeStats, error) {
 	set, available := mem.WorkingSet(), mem.Available()
 	n := stats.NodeStats{NodeName: m.cfg.NodeName, Memory: &stats.MemoryStats{WorkingSetBytes: &set, AvailableBytes: &available},
 		Rlimit: &stats.RlimitStats{MaxPID: &most, NumOfRunningProcesses: &current}}
-	if u, err := sys.CgroupStats("/" + m.cfg.CgroupRoot + "/kubepods"); err == nil && u.Limit > 0 {
+	if u, err := sys.CgroupStats(m.cfg.Cgroups.Level(corev1.PodQOSGuaranteed)); err == nil && u.Limit > 0 {
 		free := u.Limit - min(u.Limit, u.WorkingSet)
 		n.SystemContainers = []stats.ContainerStats{{Name: stats.SystemContainerPods, Memory: &stats.MemoryStats{WorkingSetBytes: &u.WorkingSet, AvailableBytes: &free}}}
 	}

@@ -50,7 +50,7 @@ type Process struct {
 type Sandbox struct {
 	UID, Namespace, Name string
 	PausePID             int
-	// Containers maps a container's ID, which is the last element of its cgroup's path, to its name.
+	// Containers maps a container's ID, which is the last element of its cgroup's path or the end of it, to its name.
 	Containers map[string]string
 }
 
@@ -63,6 +63,9 @@ func Build(node string, sandboxes []Sandbox, procs []sys.Process, host map[strin
 		seen := map[string]bool{}
 		for _, c := range p.Cgroups {
 			for elem := range strings.SplitSeq(c, "/") {
+				if scope, ok := strings.CutSuffix(elem, sys.ScopeEnd); ok { // carob-<ID>.scope, cri-containerd-<ID>.scope
+					elem = scope[strings.LastIndex(scope, "-")+1:]
+				}
 				if elem != "" && !seen[elem] {
 					seen[elem] = true
 					owner[elem] = append(owner[elem], p.PID)

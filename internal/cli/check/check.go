@@ -41,6 +41,8 @@ type Facts struct {
 	Firewall []health.Problem
 	// Endpoint is what connecting to the runtime at --runtime-endpoint ended with. With one, nothing is told of what only Carob's own needs.
 	Endpoint error
+	// Systemd is why systemd cannot be asked for cgroups, where it is to make them.
+	Systemd error
 }
 
 // Cgroups are the facts about control groups.
@@ -84,6 +86,7 @@ func Decide(c config.Config, f Facts) []health.Problem {
 	}
 	l.runtimes(f)
 	l.endpoint(f.Endpoint)
+	l.endpoint(f.Systemd)
 	l.cgroups(f.Cgroups)
 	l.kernel(f)
 	l.ports(c, f)

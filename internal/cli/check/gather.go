@@ -22,6 +22,7 @@ import (
 	"carob.dev/carob/internal/network/nft"
 	"carob.dev/carob/internal/runtime/remote"
 	"carob.dev/carob/internal/sys"
+	"carob.dev/carob/internal/sys/systemd"
 )
 
 // patience is how long programs that are asked may take.
@@ -35,6 +36,9 @@ func Gather(c config.Config, running bool) Facts {
 	var uts unix.Utsname
 	if unix.Uname(&uts) == nil {
 		f.Kernel = unix.ByteSliceToString(uts.Release[:])
+	}
+	if c.RuntimeEndpoint == "" && c.CgroupDriver == "systemd" {
+		f.Systemd = systemd.Check(ctx)
 	}
 	if c.RuntimeEndpoint != "" {
 		f.Endpoint = connects(ctx, c)
@@ -98,7 +102,10 @@ func connects(ctx context.Context, c config.Config) error {
 	if err != nil {
 		return err
 	}
-	return client.Close()
+	if client.Systemd {
+		err = systemd.Check(ctx)
+	}
+	return errors.Join(err, client.Close())
 }
 
 func runs(ctx context.Context, program string) error {

@@ -18,11 +18,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"carob.dev/carob/internal/agent/criconf"
 	"carob.dev/carob/internal/config"
 	"carob.dev/carob/internal/health"
 	"carob.dev/carob/internal/network"
 	"carob.dev/carob/internal/runtime/remote"
 	"carob.dev/carob/internal/sys"
+	"carob.dev/carob/internal/sys/systemd"
 )
 
 // All kills what still runs in the Carob's cgroups, unmounts what is below its folders, and removes its network, cgroups and files. The
@@ -34,15 +36,14 @@ func All(ctx context.Context, cfg config.Config) error {
 	if err := removeElsewhere(ctx, cfg); err != nil {
 		return err
 	}
-	group := "/" + cfg.CgroupRoot()
 	err := errors.Join(
-		sys.CgroupKillAll(group),
+		eachTop(cfg, sys.CgroupKillAll),
 		unmountBelow(cfg.RunDir()), unmountBelow(cfg.Root),
 		network.Uninstall(ctx, network.Config{
 			NFTable: cfg.NFTable(), Dir: cfg.Path("network"), Log: slog.New(slog.DiscardHandler),
 			NodeCIDRs: []netip.Prefix{netip.PrefixFrom(cfg.PodCIDR.Addr(), cfg.NodeCIDRMaskSize)}, PodCIDRs: []netip.Prefix{cfg.PodCIDR},
 		}),
-		sys.CgroupRemove(group),
+		eachTop(cfg, func(top string) error { return removeTop(ctx, top) }),
 	)
 	if err != nil {
 		return err
@@ -61,6 +62,24 @@ func All(ctx context.Context, cfg config.Config) error {
 		os.Remove(filepath.Dir(cfg.Kubeconfig)) // only if nothing else is there
 	}
 	return errors.Join(os.RemoveAll(cfg.RunDir()), os.RemoveAll(cfg.Root))
+}
+
+// eachTop calls f with the cgroups below which this Carob has all of its own that are there.
+func eachTop(cfg config.Config, f func(path string) error) error {
+	var errs []error
+	for _, top := range (criconf.Cgroups{Root: cfg.CgroupRoot()}).Tops() {
+		errs = append(errs, f(top))
+	}
+	return errors.Join(errs...)
+}
+
+func removeTop(ctx context.Context, top string) error {
+	if layout, err := sys.CgroupLayout(); err == nil && strings.HasSuffix(top, sys.SliceEnd) {
+		if _, err := os.Stat(layout.Folder("memory", top)); err == nil {
+			return systemd.Remove(ctx, top)
+		}
+	}
+	return sys.CgroupRemove(top)
 }
 
 // removeElsewhere removes the Pods from the runtime that was used instead of Carob's own.

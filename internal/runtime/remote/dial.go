@@ -51,9 +51,11 @@ type Client struct {
 	Images  cri.ImageManagerService
 	// Name and Version are the runtime's own: containerd, v2.4.2.
 	Name, Version string
+	// Systemd says that it has systemd make the cgroups.
+	Systemd bool
 }
 
-// Dial connects. Errors are health.Problems: NoRuntime, NoCRI, CgroupDriver.
+// Dial connects. Errors are health.Problems: NoRuntime, NoCRI.
 func Dial(ctx context.Context, cfg Config) (_ *Client, err error) {
 	if cfg.ImageEndpoint == "" {
 		cfg.ImageEndpoint = cfg.Endpoint
@@ -88,7 +90,8 @@ func Dial(ctx context.Context, cfg Config) (_ *Client, err error) {
 		return nil, noCRI(cfg.Endpoint, "runtime.v1.RuntimeService", err)
 	}
 	c.Name, c.Version = v.GetRuntimeName(), v.GetRuntimeVersion()
-	return c, checkDriver(ctx, service, c.Name)
+	c.Systemd, err = bySystemd(ctx, service, c.Name)
+	return c, err
 }
 
 // Close ends the connections.
@@ -135,18 +138,15 @@ func noCRI(endpoint, service string, err error) error {
 	return p
 }
 
-// checkDriver refuses a runtime that has systemd make the cgroups: the agent makes those of the Pods itself, by their folders.
-func checkDriver(ctx context.Context, service cri.RuntimeService, name string) error {
+// bySystemd says whether the runtime has systemd make the cgroups.
+func bySystemd(ctx context.Context, service cri.RuntimeService, name string) (bool, error) {
 	resp, err := service.RuntimeConfig(ctx)
 	if status.Code(err) == codes.Unimplemented {
-		return nil // an old one; a Pod's events tell if the drivers differ
+		return false, nil // an old one; a Pod's events tell if the drivers differ
 	}
 	if err != nil {
-		return fmt.Errorf("ask %s for its cgroup driver: %w", name, err)
+		return false, fmt.Errorf("ask %s for its cgroup driver: %w", name, err)
 	}
-	if linux := resp.GetLinux(); linux == nil || linux.GetCgroupDriver() == runtimeapi.CgroupDriver_CGROUPFS {
-		return nil
-	}
-	return &health.Problem{Code: "CgroupDriver", Severity: health.Error, What: name + " uses the cgroup driver systemd", Why: "carob makes the cgroups of Pods by their folders",
-		Fix: "set SystemdCgroup = false for its handlers in /etc/containerd/config.toml (CRI-O: cgroup_manager = \"cgroupfs\", conmon_cgroup = \"pod\") and start it again"}
+	linux := resp.GetLinux()
+	return linux != nil && linux.GetCgroupDriver() == runtimeapi.CgroupDriver_SYSTEMD, nil
 }

@@ -58,11 +58,6 @@ func TestDialProblems(t *testing.T) {
 			go s.Serve(l)
 			t.Cleanup(s.Stop)
 		}, "NoCRI", "it does not serve runtime.v1.ImageService"},
-		"the other cgroup driver": {func(t *testing.T, socket string) {
-			f := newFake()
-			f.driver = runtimeapi.CgroupDriver_SYSTEMD
-			f.serve(t, socket)
-		}, "CgroupDriver", "folders"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -93,5 +88,18 @@ func TestVersionAndTimeout(t *testing.T) {
 	}
 	if _, err := address("/exec/token"); err == nil {
 		t.Error("an address without a host was taken")
+	}
+}
+
+// TestCgroupDriver: the runtime says who makes the cgroups.
+func TestCgroupDriver(t *testing.T) {
+	for driver, want := range map[runtimeapi.CgroupDriver]bool{runtimeapi.CgroupDriver_CGROUPFS: false, runtimeapi.CgroupDriver_SYSTEMD: true} {
+		socket, f := socketOf(t), newFake()
+		f.driver = driver
+		f.serve(t, socket)
+		c, err := Dial(t.Context(), Config{Endpoint: "unix://" + socket, Owner: "o", Log: slog.New(slog.DiscardHandler)})
+		if err != nil || c.Systemd != want {
+			t.Errorf("%v: %v", driver, err)
+		}
 	}
 }

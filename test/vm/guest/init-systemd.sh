@@ -2,6 +2,9 @@
 # Writes the units of a machine with systemd, and becomes systemd. The Carob runs as a unit that leaves its Pods alone, the checks as another.
 export PATH=/usr/sbin:/usr/bin
 units=/etc/systemd/system
+checks='/load/guest/checks.sh systemd'
+[ -e /proc/cmdline ] || mount -t proc proc /proc
+case " $(cat /proc/cmdline) " in *' guest.mode=slices '*) checks=/load/guest/slices.sh ;; esac
 cp /load/carob.service $units/ # as docs has it, for all users
 ln -sf /load/carob /usr/local/bin/carob
 mkdir -p $units/carob.service.d
@@ -19,13 +22,13 @@ Type=oneshot
 RemainAfterExit=yes
 ExecStart=/load/guest/network.sh
 UNIT
-cat >$units/vm-checks.service <<'UNIT'
+cat >$units/vm-checks.service <<UNIT
 [Unit]
 After=vm-network.service
 Requires=vm-network.service
 [Service]
 Type=oneshot
-ExecStart=/load/guest/checks.sh systemd
+ExecStart=$checks
 ExecStopPost=systemctl poweroff --force --force
 Environment=HOME=/root
 StandardOutput=file:/dev/ttyS0
