@@ -3,6 +3,7 @@ package specs
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -108,7 +109,7 @@ func Judge(w io.Writer, all []Spec, must []string) (also []string, err error) {
 	}
 	for _, name := range must {
 		if state[name] != Passed {
-			err = errors.Join(err, fmt.Errorf("%q should pass, but: %s", name, max(state[name], "it did not run")))
+			err = errors.Join(err, fmt.Errorf("%q should pass, but: %s", name, cmp.Or(state[name], "it did not run")))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(state)) {
