@@ -91,7 +91,7 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	also, err := specs.Judge(os.Stdout, all, chosen)
 	if len(also) > 0 && o.add {
-		err = errors.Join(err, write(o.list, append(must, also...)))
+		err = errors.Join(err, write(o.list, also))
 	}
 	for _, name := range also {
 		if !o.add {
@@ -122,8 +122,13 @@ func keep(log, dir string) error {
 	return os.WriteFile(filepath.Join(dir, filepath.Base(log)), raw, 0o600)
 }
 
-// write writes the list anew: sorted, each name once.
-func write(list string, names []string) error {
+// write adds names to the list, which is sorted and has each once.
+func write(list string, more []string) error {
+	names, err := specs.List(list)
+	if err != nil {
+		return err
+	}
+	names = append(names, more...)
 	slices.Sort(names)
 	var text []byte
 	for _, n := range slices.Compact(names) {
