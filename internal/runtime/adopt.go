@@ -88,6 +88,9 @@ func (r *Runtime) loadContainers() error {
 		}
 		r.enlist(c)
 		r.names[c.name] = rec.ID
+		if err := r.undoCheckpoint(&rec); err != nil {
+			return err
+		}
 	}
 	for _, id := range torn {
 		dir := filepath.Join(r.cfg.Root, "containers", id)

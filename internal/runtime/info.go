@@ -193,21 +193,6 @@ func (r *Runtime) PortForward(context.Context, *runtimeapi.PortForwardRequest) (
 	return nil, unimplemented("PortForward by URL")
 }
 
-// CheckpointContainer is not implemented.
-func (r *Runtime) CheckpointContainer(context.Context, *runtimeapi.CheckpointContainerRequest) error {
-	return unimplemented("CheckpointContainer")
-}
-
-// CheckpointPod is not implemented.
-func (r *Runtime) CheckpointPod(context.Context, *runtimeapi.CheckpointPodRequest) error {
-	return unimplemented("CheckpointPod")
-}
-
-// RestorePod is not implemented.
-func (r *Runtime) RestorePod(context.Context, *runtimeapi.RestorePodRequest) (*runtimeapi.RestorePodResponse, error) {
-	return nil, unimplemented("RestorePod")
-}
-
 // UpdatePodSandboxResources notes what the caller has set on the Pod's own cgroup, which is the caller's; nil keeps what was noted.
 func (r *Runtime) UpdatePodSandboxResources(ctx context.Context, q *runtimeapi.UpdatePodSandboxResourcesRequest) (*runtimeapi.UpdatePodSandboxResourcesResponse, error) {
 	sb, err := r.findSandbox(q.GetPodSandboxId())

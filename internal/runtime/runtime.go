@@ -64,7 +64,8 @@ type sandbox struct {
 	dead       bool
 }
 
-// container is one container. rec is guarded by Runtime.mu; exited is closed once it has ended. seccomp is what its start can teach.
+// container is one container. rec, killers and cutOff are guarded by Runtime.mu; exited is closed once it has ended. seccomp is what its
+// start can teach. killers are how many verbs are about to kill it, cutOff ends a checkpoint that is under way, for their sake.
 type container struct {
 	turn   turn
 	disk   sync.Mutex // as sandbox.disk
@@ -74,6 +75,8 @@ type container struct {
 	exited chan struct{}
 
 	seccomp *seccompKey
+	killers int
+	cutOff  context.CancelFunc
 }
 
 // turn lets one verb at a time work on something; waiting ends with the context.

@@ -242,7 +242,11 @@ func TestBadCalls(t *testing.T) {
 			Linux: &runtimeapi.LinuxContainerResources{CpuShares: -7}})), codes.InvalidArgument},
 		{"limits of one that ended", second(client.UpdateContainerResources(ctx, &runtimeapi.UpdateContainerResourcesRequest{ContainerId: ended,
 			Linux: &runtimeapi.LinuxContainerResources{CpuShares: 7}})), codes.FailedPrecondition},
-		{"checkpoint", second(client.CheckpointContainer(ctx, &runtimeapi.CheckpointContainerRequest{ContainerId: running, Location: "/tmp/x"})), codes.Unimplemented},
+		{"checkpoint to no path", second(client.CheckpointContainer(ctx, &runtimeapi.CheckpointContainerRequest{ContainerId: running, Location: "x"})), codes.InvalidArgument},
+		{"checkpoint after the end", second(client.CheckpointContainer(ctx, &runtimeapi.CheckpointContainerRequest{ContainerId: ended, Location: t.TempDir() + "/x"})),
+			codes.FailedPrecondition},
+		{"checkpoint of a Pod", second(client.CheckpointPod(ctx, &runtimeapi.CheckpointPodRequest{PodSandboxId: pod})), codes.Unimplemented},
+		{"restore of a Pod", second(client.RestorePod(ctx, &runtimeapi.RestorePodRequest{})), codes.Unimplemented},
 	} {
 		if status.Code(c.err) != c.want {
 			t.Errorf("%s: %v, want %v", c.name, c.err, c.want)

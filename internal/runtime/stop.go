@@ -57,6 +57,7 @@ func (r *Runtime) StopContainer(ctx context.Context, id string, timeout int64) e
 
 // killContainer kills all of a container's processes and waits until its end is known.
 func (r *Runtime) killContainer(ctx context.Context, c *container) error {
+	defer r.noCheckpoint(c)()
 	if err := c.turn.take(ctx); err != nil {
 		return err
 	}

@@ -235,7 +235,7 @@ func CgroupKillAll(path string) error {
 	if err != nil {
 		return err
 	}
-	state, freeze, thaw := filepath.Join(c.Folder("freezer", path), "freezer.state"), "FROZEN", "THAWED"
+	state, freeze := filepath.Join(c.Folder("freezer", path), "freezer.state"), "FROZEN"
 	if c.Unified {
 		dir := filepath.Join(cgroupMount, path)
 		err := os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0)
@@ -245,7 +245,7 @@ func CgroupKillAll(path string) error {
 		if exists(filepath.Join(dir, "cgroup.kill")) { // kernels before 5.14 do not have it
 			return fmt.Errorf("kill cgroup %s: %w", path, err)
 		}
-		state, freeze, thaw = filepath.Join(dir, "cgroup.freeze"), "1", "0"
+		state, freeze = filepath.Join(dir, "cgroup.freeze"), "1"
 	}
 	pids, err := CgroupProcs(path)
 	if err != nil || len(pids) == 0 {
@@ -260,11 +260,25 @@ func CgroupKillAll(path string) error {
 		}
 	}
 	if frozen {
-		if err := os.WriteFile(state, []byte(thaw), 0); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENODEV) {
-			return fmt.Errorf("thaw cgroup %s: %w", path, err)
-		}
+		err = errors.Join(err, CgroupThaw(path))
 	}
 	return err
+}
+
+// CgroupThaw lets the processes of a cgroup that somebody froze go on. One that is not frozen, or not there, is left as it is.
+func CgroupThaw(path string) error {
+	c, err := CgroupLayout()
+	if err != nil {
+		return err
+	}
+	file, thaw := filepath.Join(c.Folder("freezer", path), "freezer.state"), "THAWED"
+	if c.Unified {
+		file, thaw = filepath.Join(cgroupMount, path, "cgroup.freeze"), "0"
+	}
+	if err := os.WriteFile(file, []byte(thaw), 0); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("thaw cgroup %s: %w", path, err)
+	}
+	return nil
 }
 
 // CgroupRemove removes the cgroup and those below it. Processes that are still leaving are waited for, up to half a second; it fails

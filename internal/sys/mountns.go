@@ -78,3 +78,18 @@ func inMounts(pid int, f func() error) error {
 		return f()
 	})
 }
+
+// HideUnified hides the v2 tree of a hybrid machine from the calling thread and what it starts, in a mount namespace of its own. Only
+// /sys/fs/cgroup is made private there: what is mounted elsewhere still comes and goes. It is for a thread that is about to end, as BornInCgroup's.
+func HideUnified() error {
+	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("hide the v2 cgroups: %w", err)
+	}
+	if err := unix.Mount("", cgroupMount, "", unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("hide the v2 cgroups: %w", err)
+	}
+	if err := unix.Unmount(cgroupMount+"/unified", unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("hide the v2 cgroups: %w", err)
+	}
+	return nil
+}
