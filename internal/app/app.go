@@ -23,6 +23,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"carob.dev/carob/internal/agent"
+	"carob.dev/carob/internal/agent/localpath"
 	"carob.dev/carob/internal/apiserver"
 	"carob.dev/carob/internal/apiserver/inproc"
 	"carob.dev/carob/internal/cli/admin"
@@ -67,6 +68,7 @@ type Carob struct {
 	runtime *runtime.Runtime
 	api     *apiserver.Server
 	agent   *agent.Agent
+	local   *localpath.Keeper
 	kube    kubernetes.Interface
 	shared  informers.SharedInformerFactory
 	// pods is the runtime that Pods are made with: the embedded one, or another. Images, network and runtime are nil for another.

@@ -20,9 +20,11 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/record"
 
+	agentpath "carob.dev/carob/internal/agent/localpath"
 	"carob.dev/carob/internal/apiserver"
 	"carob.dev/carob/internal/apiserver/inproc"
 	"carob.dev/carob/internal/controller"
+	"carob.dev/carob/internal/controller/localpath"
 	"carob.dev/carob/internal/network"
 	"carob.dev/carob/internal/runtime"
 	"carob.dev/carob/internal/runtime/image"
@@ -135,6 +137,16 @@ func (c *Carob) startControllers(ctx context.Context) error {
 	}
 	sched, err := scheduler.New(scheduler.Config{
 		Client: schedulerClient, Informers: c.shared, Recorder: c.recorder("default-scheduler"), Log: c.opt.Log.With("part", "scheduler"),
+	})
+	if err != nil {
+		return err
+	}
+	provisioner, err := kubernetes.NewForConfig(account(localpath.Name))
+	if err != nil {
+		return err
+	}
+	c.local, err = agentpath.New(agentpath.Config{
+		NodeName: c.cfg.NodeName, Folder: c.cfg.Path("volumes"), Client: provisioner, Informers: c.shared, Log: c.opt.Log.With("part", "agent"),
 	})
 	if err != nil {
 		return err

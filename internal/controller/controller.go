@@ -25,13 +25,17 @@ import (
 	"carob.dev/carob/internal/controller/clusterrole"
 	"carob.dev/carob/internal/controller/deployment"
 	"carob.dev/carob/internal/controller/endpointslice"
+	"carob.dev/carob/internal/controller/ephemeralvolume"
 	"carob.dev/carob/internal/controller/garbagecollector"
+	"carob.dev/carob/internal/controller/localpath"
 	"carob.dev/carob/internal/controller/namespace"
 	"carob.dev/carob/internal/controller/nodelifecycle"
 	"carob.dev/carob/internal/controller/podgc"
 	"carob.dev/carob/internal/controller/replicaset"
 	"carob.dev/carob/internal/controller/rootca"
 	"carob.dev/carob/internal/controller/serviceaccount"
+	"carob.dev/carob/internal/controller/volumebinder"
+	"carob.dev/carob/internal/controller/volumeprotection"
 )
 
 // Config is what the controllers need. All fields but Clock are required.
@@ -86,6 +90,10 @@ func All(cfg Config) ([]Runner, error) {
 		{podgc.Name, cfg.podGC},
 		{nodelifecycle.Name, cfg.nodeLifecycle},
 		{attachdetach.Name, cfg.attachDetach},
+		{volumebinder.Name, cfg.volumeBinder},
+		{volumeprotection.Name, cfg.volumeProtection},
+		{ephemeralvolume.Name, cfg.ephemeralVolume},
+		{localpath.Name, cfg.localPath},
 		{clusterrole.Name, cfg.clusterRole},
 		{accounttoken.Name, cfg.accountToken},
 	} {
@@ -178,23 +186,53 @@ func (cfg Config) accountToken(client kubernetes.Interface) (Runner, error) {
 	return accounttoken.New(accounttoken.Config{Client: client, Informers: cfg.Informers, RootCA: cfg.RootCA, Log: cfg.Log, Clock: cfg.Clock})
 }
 
+func (cfg Config) volumeBinder(client kubernetes.Interface) (Runner, error) {
+	return volumebinder.New(volumebinder.Config{
+		Client: client, Informers: cfg.Informers, Recorder: cfg.RecorderFor(volumebinder.Recorder), Log: cfg.Log, Clock: cfg.Clock,
+	})
+}
+
+func (cfg Config) volumeProtection(client kubernetes.Interface) (Runner, error) {
+	return volumeprotection.New(volumeprotection.Config{Client: client, Informers: cfg.Informers, Log: cfg.Log, Clock: cfg.Clock})
+}
+
+func (cfg Config) ephemeralVolume(client kubernetes.Interface) (Runner, error) {
+	return ephemeralvolume.New(ephemeralvolume.Config{
+		Client: client, Informers: cfg.Informers, Recorder: cfg.RecorderFor(ephemeralvolume.Recorder), Log: cfg.Log, Clock: cfg.Clock,
+	})
+}
+
+func (cfg Config) localPath(client kubernetes.Interface) (Runner, error) {
+	return localpath.New(localpath.Config{
+		Client: client, Informers: cfg.Informers, Recorder: cfg.RecorderFor(localpath.Name), Log: cfg.Log, Clock: cfg.Clock,
+	})
+}
+
 // shared are the informers that the other controllers keep running, which the garbage collector then need not watch again.
 func shared(f informers.SharedInformerFactory) map[schema.GroupVersionResource]cache.SharedIndexInformer {
 	gvr := func(group, version, resource string) schema.GroupVersionResource {
 		return schema.GroupVersionResource{Group: group, Version: version, Resource: resource}
 	}
-	core, apps := f.Core().V1(), f.Apps().V1()
+	core, apps, storage := f.Core().V1(), f.Apps().V1(), f.Storage().V1()
 	return map[schema.GroupVersionResource]cache.SharedIndexInformer{
-		gvr("", "v1", "namespaces"):                     core.Namespaces().Informer(),
-		gvr("", "v1", "nodes"):                          core.Nodes().Informer(),
-		gvr("", "v1", "pods"):                           core.Pods().Informer(),
+		gvr("", "v1", "namespaces"):                            core.Namespaces().Informer(),
+		gvr("", "v1", "nodes"):                                 core.Nodes().Informer(),
+		gvr("", "v1", "persistentvolumes"):                     core.PersistentVolumes().Informer(),
+		gvr("", "v1", "persistentvolumeclaims"):                core.PersistentVolumeClaims().Informer(),
+		gvr("storage.k8s.io", "v1", "csidrivers"):              storage.CSIDrivers().Informer(),
+		gvr("storage.k8s.io", "v1", "csinodes"):                storage.CSINodes().Informer(),
+		gvr("storage.k8s.io", "v1", "csistoragecapacities"):    storage.CSIStorageCapacities().Informer(),
+		gvr("storage.k8s.io", "v1", "volumeattachments"):       storage.VolumeAttachments().Informer(),
+		gvr("storage.k8s.io", "v1", "storageclasses"):          storage.StorageClasses().Informer(),
+		gvr("storage.k8s.io", "v1", "volumeattributesclasses"): storage.VolumeAttributesClasses().Informer(),
+		gvr("", "v1", "pods"):                                  core.Pods().Informer(),
+		gvr("", "v1", "services"):                              core.Services().Informer(),
+		gvr("", "v1", "serviceaccounts"):                       core.ServiceAccounts().Informer(),
+		gvr("apps", "v1", "deployments"):                       apps.Deployments().Informer(),
+		gvr("apps", "v1", "replicasets"):                       apps.ReplicaSets().Informer(),
+		gvr(rbacv1.GroupName, "v1", "clusterroles"):            f.Rbac().V1().ClusterRoles().Informer(),
+		gvr("coordination.k8s.io", "v1", "leases"):             f.Coordination().V1().Leases().Informer(),
+		gvr("discovery.k8s.io", "v1", "endpointslices"):        f.Discovery().V1().EndpointSlices().Informer(),
 		gvr("", "v1", "replicationcontrollers"):         core.ReplicationControllers().Informer(),
-		gvr("", "v1", "services"):                       core.Services().Informer(),
-		gvr("", "v1", "serviceaccounts"):                core.ServiceAccounts().Informer(),
-		gvr("apps", "v1", "deployments"):                apps.Deployments().Informer(),
-		gvr("apps", "v1", "replicasets"):                apps.ReplicaSets().Informer(),
-		gvr(rbacv1.GroupName, "v1", "clusterroles"):     f.Rbac().V1().ClusterRoles().Informer(),
-		gvr("coordination.k8s.io", "v1", "leases"):      f.Coordination().V1().Leases().Informer(),
-		gvr("discovery.k8s.io", "v1", "endpointslices"): f.Discovery().V1().EndpointSlices().Informer(),
 	}
 }

@@ -48,6 +48,7 @@ type cycle struct {
 	ports    []corev1.ContainerPort
 	pods     podAffinity
 	spread   []spreadConstraint
+	volumes  podVolumes
 }
 
 // newCycle prepares; an error means that the Pod's own selectors cannot be read.
@@ -85,6 +86,12 @@ func (c *cycle) filter(n *NodeInfo) *rejection {
 		return reject(false, reasonPorts)
 	}
 	if r := c.fits(n); r != nil {
+		return r
+	}
+	if r := c.volumes.restricted(n); r != nil {
+		return r
+	}
+	if _, r := c.volumes.place(node); r != nil {
 		return r
 	}
 	for _, sc := range c.spread {
@@ -134,6 +141,8 @@ func (c *cycle) fits(n *NodeInfo) *rejection {
 type Unschedulable struct {
 	// Nodes is how many nodes there are.
 	Nodes int
+	// Reason is why no node can take the Pod, whatever it is like; empty if each was looked at.
+	Reason string
 	// Rejected counts the nodes for each reason.
 	Rejected map[string]int
 	// Preemption counts what removing Pods from the nodes would bring.
@@ -147,7 +156,10 @@ func (u *Unschedulable) Error() string {
 	if u.Nodes == 0 {
 		return "no nodes available to schedule pods"
 	}
-	msg := nodesAvailable(u.Nodes, u.Rejected)
+	msg := fmt.Sprintf("0/%d nodes are available: %s.", u.Nodes, u.Reason)
+	if u.Reason == "" {
+		msg = nodesAvailable(u.Nodes, u.Rejected)
+	}
 	if u.NeverPreempts {
 		return msg + " preemption: not eligible due to preemptionPolicy=Never."
 	}

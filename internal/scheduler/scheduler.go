@@ -48,6 +48,7 @@ type Scheduler struct {
 	pods       corelisters.PodLister
 	nodes      corelisters.NodeLister
 	namespaces corelisters.NamespaceLister
+	volumes    *volumes
 	synced     []cache.InformerSynced
 
 	// weights are those of the last snapshot's Pods. They are Run's own: objects of informers never change, so each is weighed once.
@@ -70,10 +71,13 @@ func New(cfg Config) (*Scheduler, error) {
 		cfg: cfg, queue: newQueue(cfg.Clock), pods: core.Pods().Lister(), nodes: core.Nodes().Lister(),
 		namespaces: core.Namespaces().Lister(), assumed: map[types.UID]*corev1.Pod{},
 	}
-	for _, h := range []struct {
+	var more map[cache.SharedIndexInformer]cache.ResourceEventHandler
+	s.volumes, more = newVolumes(cfg.Informers, func() { s.queue.wake(usesClaims) })
+	type listening struct {
 		informer cache.SharedIndexInformer
 		handler  cache.ResourceEventHandler
-	}{
+	}
+	all := []listening{
 		{core.Pods().Informer(), cache.ResourceEventHandlerFuncs{
 			AddFunc:    func(obj any) { s.podChanged(nil, obj.(*corev1.Pod)) },
 			UpdateFunc: func(old, obj any) { s.podChanged(old.(*corev1.Pod), obj.(*corev1.Pod)) },
@@ -84,7 +88,11 @@ func New(cfg Config) (*Scheduler, error) {
 			UpdateFunc: func(old, obj any) { s.nodeChanged(old.(*corev1.Node), obj.(*corev1.Node)) },
 		}},
 		{core.Namespaces().Informer(), cache.ResourceEventHandlerFuncs{}},
-	} {
+	}
+	for informer, handler := range more {
+		all = append(all, listening{informer, handler})
+	}
+	for _, h := range all {
 		reg, err := h.informer.AddEventHandler(h.handler)
 		if err != nil {
 			return nil, fmt.Errorf("scheduler: %w", err)
@@ -107,9 +115,17 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		if !ok {
 			return nil
 		}
-		node, err := s.place(it.pod)
+		node, volumes, err := s.place(it.pod)
 		if err != nil {
 			s.fail(ctx, it, moves, err)
+			continue
+		}
+		if len(volumes.static)+len(volumes.dynamic) > 0 { // which may take long, and holds nobody up
+			binds.Go(func() {
+				if s.prepare(ctx, it, moves, node, volumes) {
+					s.bind(ctx, it, moves, node)
+				}
+			})
 			continue
 		}
 		slots <- struct{}{}
@@ -120,22 +136,48 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	}
 }
 
-// place chooses a node and takes the room there at once, so that the next Pod sees it taken.
-func (s *Scheduler) place(pod *corev1.Pod) (string, error) {
+// place chooses a node and takes the room and the volumes there at once, so that the next Pod sees them taken.
+func (s *Scheduler) place(pod *corev1.Pod) (string, bindings, error) {
 	snapshot, err := s.snapshot()
 	if err != nil {
-		return "", err
+		return "", bindings{}, err
 	}
-	node, err := Choose(pod, snapshot)
+	if usesClaims(pod) {
+		if snapshot.Storage, err = s.volumes.storage(); err != nil {
+			return "", bindings{}, err
+		}
+	}
+	node, volumes, err := choose(pod, snapshot)
 	if err != nil {
-		return "", err
+		return "", bindings{}, err
 	}
+	s.volumes.assume(volumes, node)
 	placed := pod.DeepCopy()
 	placed.Spec.NodeName = node
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.assumed[pod.UID] = placed
-	return node, nil
+	return node, volumes, nil
+}
+
+// prepare sees to the Pod's volumes before it is bound. False: it is not to be bound now.
+func (s *Scheduler) prepare(ctx context.Context, it *item, moves int, node string, b bindings) bool {
+	pod := it.pod
+	err := s.bindVolumes(ctx, b, node, func() error {
+		current, err := s.pods.Pods(pod.Namespace).Get(pod.Name)
+		if err != nil || current.UID != pod.UID || current.DeletionTimestamp != nil {
+			return errors.New("pod does not exist any more")
+		}
+		return nil
+	})
+	s.volumes.release(b)
+	if err == nil {
+		return true
+	}
+	s.forget(pod.UID)
+	s.queue.wake(usesClaims)
+	s.fail(ctx, it, moves, fmt.Errorf("binding volumes: %w", err))
+	return false
 }
 
 func (s *Scheduler) snapshot() (*Snapshot, error) {
@@ -298,6 +340,7 @@ func (s *Scheduler) podGone(obj any) {
 	}
 	s.queue.remove(pod.UID)
 	s.forget(pod.UID)
+	s.volumes.signal()
 	if !ended(pod) {
 		s.queue.wake(nil)
 	}

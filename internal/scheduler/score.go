@@ -23,10 +23,37 @@ const (
 // Choose picks the node for the Pod: among those that take it the one with the best score, the first by name if there are several. The error
 // is an *Unschedulable if no node takes it.
 func Choose(pod *corev1.Pod, s *Snapshot) (string, error) {
+	node, _, err := choose(pod, s)
+	return node, err
+}
+
+// choose also says what must be done about the Pod's volumes before it can be bound there.
+func choose(pod *corev1.Pod, s *Snapshot) (string, bindings, error) {
 	c, err := newCycle(pod, s)
 	if err != nil {
-		return "", err
+		return "", bindings{}, err
 	}
+	var reason string
+	if c.volumes, reason = newPodVolumes(pod, s); reason != "" {
+		return "", bindings{}, &Unschedulable{
+			Nodes: len(s.Nodes), Reason: reason, Preemption: map[string]int{reasonNotHelpful: len(s.Nodes)}, NeverPreempts: neverPreempts(pod),
+		}
+	}
+	n, err := c.best(s)
+	if err != nil {
+		return "", bindings{}, err
+	}
+	b, _ := c.volumes.place(n)
+	return n.Name, b, nil
+}
+
+func neverPreempts(pod *corev1.Pod) bool {
+	return pod.Spec.PreemptionPolicy != nil && *pod.Spec.PreemptionPolicy == corev1.PreemptNever
+}
+
+// best is the node with the best score of those that take the Pod.
+func (c *cycle) best(s *Snapshot) (*corev1.Node, error) {
+	pod := c.pod
 	u := &Unschedulable{Nodes: len(s.Nodes), Rejected: map[string]int{}, Preemption: map[string]int{}}
 	var fit []*NodeInfo
 	for _, n := range s.Nodes {
@@ -46,14 +73,14 @@ func Choose(pod *corev1.Pod, s *Snapshot) (string, error) {
 	}
 	switch len(fit) {
 	case 0:
-		u.NeverPreempts = pod.Spec.PreemptionPolicy != nil && *pod.Spec.PreemptionPolicy == corev1.PreemptNever
-		return "", u
+		u.NeverPreempts = neverPreempts(pod)
+		return nil, u
 	case 1:
-		return fit[0].Node.Name, nil
+		return fit[0].Node, nil
 	}
 	scores, err := c.scores(fit, s)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	best := 0
 	for i := range scores {
@@ -61,7 +88,7 @@ func Choose(pod *corev1.Pod, s *Snapshot) (string, error) {
 			best = i
 		}
 	}
-	return fit[best].Node.Name, nil
+	return fit[best].Node, nil
 }
 
 func (c *cycle) scores(fit []*NodeInfo, s *Snapshot) ([]float64, error) {

@@ -14,6 +14,8 @@ type Snapshot struct {
 	Nodes []*NodeInfo
 	// Namespaces are the labels of each namespace, for pod affinity.
 	Namespaces map[string]map[string]string
+	// Storage is there for Pods that use claims; nil for others, and lets every node pass.
+	Storage *Storage
 }
 
 // NodeInfo is a node with the Pods that take its room: those bound to it that have not ended, whoever bound them.

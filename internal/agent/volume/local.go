@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
+	"carob.dev/carob/internal/agent/localpath"
 	"carob.dev/carob/internal/agent/volume/mountpoint"
 )
 
@@ -22,6 +23,9 @@ func (v *Volumes) setupLocal(pod *corev1.Pod, p persistent) (Mounted, error) {
 	}
 	dir, err := v.volumeDir(pod.UID, localPlugin, p.pv.Name)
 	if err != nil {
+		return Mounted{}, err
+	}
+	if err := localpath.Make(p.pv); err != nil {
 		return Mounted{}, err
 	}
 	info, err := os.Stat(src.Path)

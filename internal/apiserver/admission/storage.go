@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/admission"
 
@@ -16,7 +18,7 @@ import (
 	"carob.dev/carob/internal/api/volume"
 )
 
-// storage gives claims for volumes the default class, and lets only those grow whose class allows it.
+// storage protects what may be in use by finalizers, gives claims for volumes the default class, and lets only those grow whose class allows it.
 type storage struct {
 	*admission.Handler
 	objects Lookup
@@ -28,10 +30,28 @@ func newStorage(objects Lookup) *storage {
 
 // Admit implements admission.MutationInterface.
 func (p *storage) Admit(ctx context.Context, a admission.Attributes, _ admission.ObjectInterfaces) error {
-	claim, ok := a.GetObject().(*corev1.PersistentVolumeClaim)
-	if !ok || a.GetSubresource() != "" || a.GetOperation() != admission.Create {
+	if a.GetSubresource() != "" || a.GetOperation() != admission.Create {
 		return nil
 	}
+	switch obj := a.GetObject().(type) {
+	case *corev1.PersistentVolume:
+		protect(&obj.ObjectMeta, "kubernetes.io/pv-protection")
+	case *storagev1.VolumeAttributesClass:
+		protect(&obj.ObjectMeta, "kubernetes.io/vac-protection")
+	case *corev1.PersistentVolumeClaim:
+		protect(&obj.ObjectMeta, "kubernetes.io/pvc-protection")
+		return p.setClass(ctx, a, obj)
+	}
+	return nil
+}
+
+func protect(meta *metav1.ObjectMeta, finalizer string) {
+	if !slices.Contains(meta.Finalizers, finalizer) {
+		meta.Finalizers = append(meta.Finalizers, finalizer)
+	}
+}
+
+func (p *storage) setClass(ctx context.Context, a admission.Attributes, claim *corev1.PersistentVolumeClaim) error {
 	if _, set := volume.ClassOf(claim); set {
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -68,6 +69,28 @@ func TestDefaultClass(t *testing.T) {
 		a := about(gvk, "persistentvolumeclaims", "", c, nil, admission.Create)
 		if err := newStorage(storageObjects{classes: tt.classes}).Admit(t.Context(), a, nil); err != nil || !ptr.Equal(c.Spec.StorageClassName, tt.want) {
 			t.Errorf("%s: %v, %v", tt.name, ptr.Deref(c.Spec.StorageClassName, "<nil>"), err)
+		}
+	}
+}
+
+func TestProtection(t *testing.T) {
+	p := newStorage(storageObjects{})
+	for _, tt := range []struct {
+		obj  runtime.Object
+		want []string
+	}{
+		{claim(nil, "1"), []string{"kubernetes.io/pvc-protection"}},
+		{&corev1.PersistentVolume{}, []string{"kubernetes.io/pv-protection"}},
+		{&corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Finalizers: []string{"a/b", "kubernetes.io/pv-protection"}}}, []string{"a/b", "kubernetes.io/pv-protection"}},
+		{&storagev1.VolumeAttributesClass{}, []string{"kubernetes.io/vac-protection"}},
+		{&storagev1.StorageClass{}, nil},
+	} {
+		a := about(schema.GroupVersionKind{Kind: "X"}, "xs", "", tt.obj, nil, admission.Create)
+		if err := p.Admit(t.Context(), a, nil); err != nil {
+			t.Error(err)
+		}
+		if diff := cmp.Diff(tt.want, tt.obj.(metav1.Object).GetFinalizers()); diff != "" {
+			t.Errorf("%T: %s", tt.obj, diff)
 		}
 	}
 }
