@@ -318,8 +318,8 @@ func (w *worker) postStart(name string) func(context.Context) func() {
 		return func() {
 			if c := w.facts.Containers[name]; err != nil && ctx.Err() == nil && c.ID == t.ContainerID {
 				w.log.Info("postStart failed", "container", name, "error", err)
-				w.containerEvent(name, corev1.EventTypeWarning, "FailedPostStartHook", "PostStartHook failed")
-				c.HookFailed = true
+				w.containerEvent(name, corev1.EventTypeWarning, "FailedPostStartHook", "PostStartHook failed: "+text(err))
+				c.HookError = text(err)
 			}
 		}
 	}
@@ -359,7 +359,7 @@ func (w *worker) stop(act podstate.Action) func(context.Context) func() {
 		return func() {
 			if hookErr != nil {
 				w.log.Info("preStop failed", "container", name, "error", hookErr)
-				w.containerEvent(name, corev1.EventTypeWarning, "FailedPreStopHook", "PreStopHook failed")
+				w.containerEvent(name, corev1.EventTypeWarning, "FailedPreStopHook", "PreStopHook failed: "+text(hookErr))
 			}
 			if err != nil {
 				w.log.Warn("stop a container", "container", name, "error", err)

@@ -364,6 +364,9 @@ func (w *worker) deleteObject() func(context.Context) func() {
 			switch {
 			case err == nil || apierrors.IsNotFound(err) || apierrors.IsConflict(err) && strings.Contains(err.Error(), "UID"):
 				w.facts.Gone = true
+				if err == nil && len(pod.Finalizers) > 0 {
+					w.event(corev1.EventTypeNormal, "WaitingForFinalizers", fmt.Sprintf("the Pod has ended, and is gone once its finalizers are: %v", pod.Finalizers))
+				}
 			case ctx.Err() == nil:
 				w.trouble("delete object", err)
 			}

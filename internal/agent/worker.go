@@ -43,6 +43,8 @@ type worker struct {
 	status  statusWriter
 	// backingOff are the containers whose back-off has been told.
 	backingOff map[string]int32
+	// waits is what a Pod that is past its grace period has been told to wait for.
+	waits      string
 	discarding bool
 	volumes    volumeWork
 	timer      clock.Timer
@@ -181,6 +183,7 @@ func (w *worker) step(ctx context.Context) {
 	w.syncProbes(ctx)
 	w.tellRest()
 	w.tellBackoff(d.BackingOff)
+	w.tellWaits(now)
 	w.publish()
 	next := d.Next
 	if at := w.status.retryAt; !at.IsZero() && (next.IsZero() || at.Before(next)) {
@@ -465,6 +468,15 @@ func (w *worker) retry(what string) time.Time {
 	n := w.tries[what]
 	w.tries[what] = n + 1
 	return w.a.cfg.Clock.Now().Add(min(500*time.Millisecond<<min(n, 8), 2*time.Minute))
+}
+
+// tellWaits writes the event of a Pod that is past its grace period and is not gone, once for each thing it waits for.
+func (w *worker) tellWaits(now time.Time) {
+	if waits := podstate.Waits(w.pod, w.facts, now); waits != w.waits {
+		if w.waits = waits; waits != "" {
+			w.event(corev1.EventTypeWarning, "FailedKillPod", "the Pod is past its grace period and waits for "+waits)
+		}
+	}
 }
 
 // tellBackoff writes the event of a container that must wait, once for each wait.

@@ -2,6 +2,7 @@ package podstate
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -123,6 +124,31 @@ func (f *Facts) Ended() []string {
 		}
 	}
 	return ids
+}
+
+// patience is how long a Pod may be past its grace period before it is told what it waits for.
+const patience = 5 * time.Second
+
+// Waits says what a Pod that is past its grace period still waits for; empty while there is nothing to say.
+func Waits(pod *corev1.Pod, f *Facts, now time.Time) string {
+	if pod.DeletionTimestamp == nil || now.Before(pod.DeletionTimestamp.Add(patience)) {
+		return ""
+	}
+	var list []string
+	for _, spec := range containersOf(pod) {
+		if c := f.Containers[spec.Name]; c != nil && c.running() {
+			list = append(list, fmt.Sprintf("container %s to end", spec.Name))
+		} else if c != nil && c.Busy != "" {
+			list = append(list, fmt.Sprintf("container %s, of which the step %q is under way", spec.Name, string(c.Busy)))
+		}
+	}
+	if len(list) == 0 && f.Busy != "" {
+		list = append(list, fmt.Sprintf("the step %q", string(f.Busy)))
+	}
+	if t := f.Trouble; t != nil {
+		list = append(list, fmt.Sprintf("the step %q to succeed (%s)", t.Reason, t.Message))
+	}
+	return strings.Join(list, ", ")
 }
 
 // Rested says that nothing of the Pod runs, nor is about to.
@@ -275,7 +301,7 @@ func (d *decider) unwell(spec Spec, c *Container) (time.Duration, string, bool) 
 		then = ", will be restarted"
 	}
 	switch {
-	case c.HookFailed:
+	case c.HookError != "":
 		return grace, "FailedPostStartHook", true
 	case c.Startup == Failure:
 		return probeGrace(spec.StartupProbe), fmt.Sprintf("Container %s failed startup probe%s", spec.Name, then), true
@@ -308,6 +334,9 @@ func Grace(pod *corev1.Pod) time.Duration {
 
 // end stops the containers: sidecars after all others, last first; then takes the rest apart.
 func (d *decider) end() {
+	if at := d.pod.DeletionTimestamp; at != nil && d.now.Before(at.Add(patience)) {
+		d.wake(at.Add(patience))
+	}
 	if d.endContainers(true) {
 		return
 	}

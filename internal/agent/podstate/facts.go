@@ -145,12 +145,12 @@ type Container struct {
 	// Backoff is the wait before the next start, as of BackoffAt.
 	Backoff   time.Duration `json:"backoff,omitempty"`
 	BackoffAt time.Time     `json:"backoffAt,omitzero"`
-	// Startup, Readiness and Liveness are the results of these probes of this instance, HookFailed says that its postStart failed: an instance
-	// that is to be stopped for it is stopped by the agent's next life too.
+	// Startup, Readiness and Liveness are the results of these probes of this instance, HookError is how its postStart failed, empty if it did
+	// not: an instance that is to be stopped for it is stopped by the agent's next life too.
 	Startup    Result `json:"startup,omitempty"`
 	Readiness  Result `json:"readiness,omitempty"`
 	Liveness   Result `json:"liveness,omitempty"`
-	HookFailed bool   `json:"hookFailed,omitempty"`
+	HookError string `json:"hookError,omitempty"`
 
 	// Busy is the action on it that is under way.
 	Busy Verb `json:"-"`

@@ -1,6 +1,9 @@
 package podstate
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Seen is what the runtime says of one instance of a container.
 type Seen struct {
@@ -31,6 +34,9 @@ func (f *Facts) Observe(s Seen) bool {
 		c.StartedAt = s.StartedAt
 	}
 	if s.State == Exited {
+		if c.HookError != "" {
+			s.Message = strings.TrimPrefix(s.Message+": ", ": ") + "PostStartHookError: " + c.HookError
+		}
 		c.Exit = &Exit{ID: s.ID, Code: s.Code, Reason: s.Reason, Message: s.Message, StartedAt: c.StartedAt, FinishedAt: s.FinishedAt}
 		c.Readiness, c.Startup, c.Liveness = Unknown, Unknown, Unknown
 	}

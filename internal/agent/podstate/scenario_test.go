@@ -2,6 +2,7 @@ package podstate
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -130,6 +131,21 @@ func (s *sim) do(step string) {
 		for name := range s.f.Containers {
 			s.f.Lost(name, s.now)
 		}
+	case "carob-dies": // what was written down is all that is known
+		raw, err := json.Marshal(s.f)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.f = &Facts{}
+		if err := json.Unmarshal(raw, s.f); err != nil {
+			s.t.Fatal(err)
+		}
+		s.f.HostIPs = []string{"192.0.2.1"}
+	case "pruned": // the runtime has lost what is left of an ended instance
+		if s.live[arg(1)] != "" {
+			s.t.Fatalf("%s runs", arg(1))
+		}
+		s.f.Lost(arg(1), s.now)
 	case "rest":
 		s.f.RestingSince = s.now
 	case "wake": // the next agent's life
@@ -143,7 +159,7 @@ func (s *sim) do(step string) {
 	case "probe":
 		s.probe(arg(1), arg(2), arg(3) == "ok")
 	case "hook-fails":
-		s.f.Containers[arg(1)].Busy, s.f.Containers[arg(1)].HookFailed = "", true
+		s.f.Containers[arg(1)].Busy, s.f.Containers[arg(1)].HookError = "", "why"
 	case "limit": // memory of a container, granted at once
 		for _, list := range [][]corev1.Container{s.pod.Spec.InitContainers, s.pod.Spec.Containers} {
 			for i := range list {

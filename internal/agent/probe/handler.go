@@ -73,7 +73,7 @@ func (h *Handlers) Attempt(ctx context.Context, p corev1.ProbeHandler, timeout t
 	case p.Exec != nil:
 		return h.command(ctx, p.Exec.Command, timeout, t)
 	case p.HTTPGet != nil:
-		return h.get(ctx, p.HTTPGet, t, "probe", timeout)
+		return h.get(ctx, p.HTTPGet, t, timeout)
 	case p.TCPSocket != nil:
 		return connect(ctx, p.TCPSocket, t)
 	case p.GRPC != nil:
@@ -140,10 +140,11 @@ func port(p intstr.IntOrString, c *corev1.Container) (int, error) {
 	return n, nil
 }
 
-func (h *Handlers) get(ctx context.Context, a *corev1.HTTPGetAction, t Target, kind string, timeout time.Duration) Outcome {
+// request is that of a probe or a hook; kind is which, as servers are told.
+func (h *Handlers) request(ctx context.Context, a *corev1.HTTPGetAction, t Target, kind string) (*http.Request, error) {
 	n, err := port(a.Port, t.Container)
 	if err != nil {
-		return Outcome{Err: err}
+		return nil, err
 	}
 	host := a.Host
 	if host == "" {
@@ -160,7 +161,7 @@ func (h *Handlers) get(ctx context.Context, a *corev1.HTTPGetAction, t Target, k
 	u.Host = net.JoinHostPort(host, strconv.Itoa(n))
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return Outcome{Err: err}
+		return nil, err
 	}
 	for _, hd := range a.HTTPHeaders {
 		if strings.EqualFold(hd.Name, "host") {
@@ -180,6 +181,15 @@ func (h *Handlers) get(ctx context.Context, a *corev1.HTTPGetAction, t Target, k
 		req.Header.Set("Accept", "*/*")
 	} else if req.Header.Get("Accept") == "" {
 		req.Header.Del("Accept")
+	}
+	return req, nil
+}
+
+// get makes the request and takes what answers in the 200s and 300s for success.
+func (h *Handlers) get(ctx context.Context, a *corev1.HTTPGetAction, t Target, timeout time.Duration) Outcome {
+	req, err := h.request(ctx, a, t, "probe")
+	if err != nil {
+		return Outcome{Err: err}
 	}
 	client := &http.Client{Transport: h.transport, Timeout: timeout, CheckRedirect: stayOnHost}
 	res, err := client.Do(req)

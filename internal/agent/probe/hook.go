@@ -2,8 +2,10 @@ package probe
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,12 +22,8 @@ func (h *Handlers) Hook(ctx context.Context, c clock.Clock, a *corev1.LifecycleH
 		}
 		return nil
 	case a.HTTPGet != nil:
-		o := h.get(ctx, a.HTTPGet, t, "lifecycle", 0)
-		if o.Err == nil && !o.OK {
-			o.Err = errors.New(o.Output)
-		}
-		if o.Err != nil {
-			return fmt.Errorf("HTTP lifecycle hook (%s) for Container %q failed - error: %w", a.HTTPGet.Path, t.Container.Name, o.Err)
+		if err := h.call(ctx, a.HTTPGet, t); err != nil {
+			return fmt.Errorf("HTTP lifecycle hook (%s) for Container %q failed - error: %w", a.HTTPGet.Path, t.Container.Name, err)
 		}
 		return nil
 	case a.Sleep != nil:
@@ -39,4 +37,27 @@ func (h *Handlers) Hook(ctx context.Context, c clock.Clock, a *corev1.LifecycleH
 		}
 	}
 	return fmt.Errorf("Cannot run handler: invalid handler: %v", a)
+}
+
+// call makes a hook's request. Whatever answers will do; a server that speaks HTTP where HTTPS is asked for is asked again in HTTP, without
+// what it could know the caller by.
+func (h *Handlers) call(ctx context.Context, a *corev1.HTTPGetAction, t Target) error {
+	req, err := h.request(ctx, a, t, "lifecycle")
+	if err != nil {
+		return err
+	}
+	client := &http.Client{Transport: h.transport, CheckRedirect: stayOnHost}
+	res, err := client.Do(req)
+	if err != nil && a.Scheme == corev1.URISchemeHTTPS && strings.Contains(err.Error(), "server gave HTTP response to HTTPS client") {
+		req = req.Clone(ctx)
+		req.URL.Scheme = "http"
+		req.Header.Del("Authorization")
+		res, err = client.Do(req)
+	}
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	_, err = io.Copy(io.Discard, io.LimitReader(res.Body, maxOutput))
+	return err
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	gocmp "github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
@@ -228,5 +229,37 @@ func TestHooks(t *testing.T) {
 	}
 	if err := h.Hook(t.Context(), clock.RealClock{}, &corev1.LifecycleHandler{}, tg); err == nil {
 		t.Error("an empty hook succeeded")
+	}
+}
+
+// TestHTTPHooks: a hook is done once something answers, whatever it says, also in plain HTTP where HTTPS was asked for.
+func TestHTTPHooks(t *testing.T) {
+	h := New(fakeExec(func([]string) ([]byte, error) { return nil, nil }), "1.37")
+	var asked []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.URL.Path+" "+r.Header.Get("User-Agent")+" "+r.Header.Get("Authorization"))
+		w.WriteHeader(http.StatusTeapot)
+	}))
+	defer server.Close()
+	host, port, err := net.SplitHostPort(server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tg := Target{Container: &corev1.Container{Name: "a"}, IP: host}
+	hook := func(scheme corev1.URIScheme, port string) error {
+		return h.Hook(t.Context(), clock.RealClock{}, &corev1.LifecycleHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/x", Port: intstr.Parse(port), Scheme: scheme,
+			HTTPHeaders: []corev1.HTTPHeader{{Name: "Authorization", Value: "s"}}}}, tg)
+	}
+	for _, scheme := range []corev1.URIScheme{"", "HTTP", "HTTPS"} {
+		if err := hook(scheme, port); err != nil {
+			t.Errorf("%q: %v", scheme, err)
+		}
+	}
+	if diff := gocmp.Diff([]string{"/x kube-lifecycle/1.37 s", "/x kube-lifecycle/1.37 s", "/x kube-lifecycle/1.37 "}, asked); diff != "" {
+		t.Error(diff)
+	}
+	server.Close()
+	if err := hook("HTTP", port); err == nil {
+		t.Error("a hook succeeded where nothing answers")
 	}
 }
