@@ -206,7 +206,6 @@ func TestResize(t *testing.T) {
 
 // TestRestartRules tries containers that say themselves when they are started again.
 func TestRestartRules(t *testing.T) {
-	t.Parallel()
 	s := newSpace(t)
 	s.apply(podOf("all", "restartPolicy: Never", "hostnameOverride: foo.bar", "os: {name: linux}", "terminationGracePeriodSeconds: 5", "volumes: [{name: w, emptyDir: {}}]",
 		"initContainers:", container("init", `echo "CONFIG='v1'" > /w/env`, mounts("w:/w")), container("side", forever, "restartPolicy: Always"),
