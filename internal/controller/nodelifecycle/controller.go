@@ -68,8 +68,11 @@ type Controller struct {
 	podIndex cache.Indexer
 	synced   []cache.DoneChecker
 
-	mu     sync.Mutex // guards health
+	mu     sync.Mutex // guards what follows
 	health map[string]*health
+	// tainted is since when nodes have been seen with their NoExecute taints; awaited are the Pods whose time to be evicted comes.
+	tainted map[string]map[corev1.Taint]metav1.Time
+	awaited map[cache.ObjectName]struct{}
 }
 
 // New returns a Controller that listens to the informers.
@@ -90,7 +93,7 @@ func New(cfg Config) (*Controller, error) {
 	c := &Controller{
 		client: cfg.Client, recorder: cfg.Recorder, log: cfg.Log, clock: cfg.Clock,
 		nodes: nodes.Lister(), leases: leases.Lister(), pods: podInformer.Lister(), podIndex: podInformer.Informer().GetIndexer(),
-		health: map[string]*health{},
+		health: map[string]*health{}, tainted: map[string]map[corev1.Taint]metav1.Time{}, awaited: map[cache.ObjectName]struct{}{},
 	}
 	c.nodeLoop = loop.New(Name, cfg.Clock, cfg.Log, c.syncNode)
 	c.podLoop = loop.New(Name, cfg.Clock, cfg.Log, c.syncPod)
@@ -100,7 +103,7 @@ func New(cfg Config) (*Controller, error) {
 	}{
 		{nodes.Informer(), loop.Handlers(c.nodeAdded, c.nodeUpdated, func(n *corev1.Node) { c.nodeLoop.Add(n.Name) })},
 		{leases.Informer(), loop.Handlers(c.leaseSeen, func(_, l *coordinationv1.Lease) { c.leaseSeen(l) }, nil)},
-		{podInformer.Informer(), loop.Handlers(c.podSeen, c.podUpdated, nil)},
+		{podInformer.Informer(), loop.Handlers(c.podSeen, c.podUpdated, c.podGone)},
 	} {
 		reg, err := on.informer.AddEventHandler(on.handler)
 		if err != nil {
@@ -133,12 +136,14 @@ func nodeOf(obj any) ([]string, error) {
 
 func (c *Controller) nodeAdded(n *corev1.Node) {
 	c.nodeLoop.Add(n.Name)
+	c.seeTaints(n)
 	c.wakePods(n.Name)
 }
 
 func (c *Controller) nodeUpdated(before, after *corev1.Node) {
 	c.nodeLoop.Add(after.Name)
 	if !reflect.DeepEqual(before.Spec.Taints, after.Spec.Taints) {
+		c.seeTaints(after)
 		c.wakePods(after.Name)
 	}
 	if readiness(before) != readiness(after) {
@@ -198,6 +203,8 @@ func (c *Controller) podUpdated(before, after *corev1.Pod) {
 	}
 }
 
+func (c *Controller) podGone(p *corev1.Pod) { c.await(cache.MetaObjectToName(p), false) }
+
 func (c *Controller) wakePods(node string) {
 	for _, p := range c.podsOf(node) {
 		c.podLoop.Add(cache.MetaObjectToName(p))
@@ -232,6 +239,7 @@ func (c *Controller) forget(node string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.health, node)
+	delete(c.tainted, node)
 }
 
 // lease returns when the node's lease was last renewed; the zero time if it has none.

@@ -128,10 +128,11 @@ func taints(n *corev1.Node, now time.Time) ([]corev1.Taint, bool) {
 }
 
 // eviction returns when a Pod must leave a node with these taints; false if it may stay. All NoExecute taints must be tolerated, and
-// the shortest tolerationSeconds counts, from when the taint was added.
+// the shortest tolerationSeconds counts, from when the taint was added or the Pod came to the node, whichever was later.
 func eviction(p *corev1.Pod, taints []corev1.Taint, now time.Time) (time.Time, bool) {
 	var at time.Time
 	must := false
+	came := arrival(p)
 	for _, t := range taints {
 		if t.Effect != corev1.TaintEffectNoExecute {
 			continue
@@ -140,6 +141,9 @@ func eviction(p *corev1.Pod, taints []corev1.Taint, now time.Time) (time.Time, b
 		since := now
 		if t.TimeAdded != nil {
 			since = t.TimeAdded.Time
+		}
+		if since.Before(came) {
+			since = came
 		}
 		switch {
 		case !tolerated:
@@ -153,6 +157,16 @@ func eviction(p *corev1.Pod, taints []corev1.Taint, now time.Time) (time.Time, b
 		}
 	}
 	return at, must
+}
+
+// arrival is when a Pod was bound to its node.
+func arrival(p *corev1.Pod) time.Time {
+	for _, c := range p.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionTrue {
+			return c.LastTransitionTime.Time
+		}
+	}
+	return p.CreationTimestamp.Time
 }
 
 // tolerates says whether a taint is tolerated, and for how many seconds at least; nil is for ever.

@@ -93,6 +93,17 @@ func TestTaints(t *testing.T) {
 	}
 }
 
+func TestEvictionCountsFromArrival(t *testing.T) {
+	added := metav1.NewTime(now.Add(-time.Minute))
+	taint := corev1.Taint{Key: "k", Effect: corev1.TaintEffectNoExecute, TimeAdded: &added}
+	seconds := int64(90)
+	p := &corev1.Pod{Spec: corev1.PodSpec{Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists, TolerationSeconds: &seconds}}},
+		Status: corev1.PodStatus{Conditions: []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(now)}}}}
+	if at, must := eviction(p, []corev1.Taint{taint}, now); !must || at.Sub(now) != 90*time.Second {
+		t.Errorf("a Pod that came after the taint: %t in %v", must, at.Sub(now))
+	}
+}
+
 func TestEviction(t *testing.T) {
 	added := metav1.NewTime(now.Add(-time.Minute))
 	unreachable := corev1.Taint{Key: corev1.TaintNodeUnreachable, Effect: corev1.TaintEffectNoExecute, TimeAdded: &added}
@@ -120,6 +131,7 @@ func TestEviction(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			p := &corev1.Pod{Spec: corev1.PodSpec{Tolerations: tt.tolerations}}
+			p.CreationTimestamp = metav1.NewTime(now.Add(-time.Hour))
 			at, must := eviction(p, tt.taints, now)
 			if must != tt.must || must && at.Sub(now) != tt.in {
 				t.Errorf("must %t in %v", must, at.Sub(now))

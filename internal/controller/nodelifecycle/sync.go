@@ -7,7 +7,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/retry"
 
 	"carob.dev/carob/internal/controller/pods"
@@ -73,62 +72,6 @@ func (c *Controller) markNotReady(ctx context.Context, node string) error {
 		if err != nil && !apierrors.IsNotFound(err) {
 			return fmt.Errorf("mark pod %s/%s not ready: %w", p.Namespace, p.Name, err)
 		}
-	}
-	return nil
-}
-
-// syncPod evicts one Pod if it does not tolerate its node's taints any more. It may be repeated at any time.
-func (c *Controller) syncPod(ctx context.Context, key cache.ObjectName) error {
-	p, err := c.pods.Pods(key.Namespace).Get(key.Name)
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if p.DeletionTimestamp != nil || p.Spec.NodeName == "" {
-		return nil
-	}
-	n, err := c.nodes.Get(p.Spec.NodeName)
-	if err != nil {
-		// A node that is gone takes its Pods with it: package podgc.
-		return nil
-	}
-	now := c.clock.Now()
-	at, must := eviction(p, n.Spec.Taints, now)
-	if !must {
-		return nil
-	}
-	if left := at.Sub(now); left > 0 {
-		c.podLoop.AddAfter(key, left)
-		return nil
-	}
-	return c.evict(ctx, p)
-}
-
-func (c *Controller) evict(ctx context.Context, p *corev1.Pod) error {
-	c.recorder.Eventf(p, corev1.EventTypeNormal, "TaintManagerEviction", "Marking for deletion Pod %s/%s", p.Namespace, p.Name)
-	err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
-		fresh, err := c.client.CoreV1().Pods(p.Namespace).Get(ctx, p.Name, metav1.GetOptions{})
-		if err != nil || fresh.UID != p.UID {
-			return err
-		}
-		changed := pods.SetCondition(&fresh.Status, corev1.PodCondition{
-			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "DeletionByTaintManager",
-			Message: "Taint manager: deleting due to NoExecute taint", LastTransitionTime: metav1.NewTime(c.clock.Now()),
-		})
-		if !changed {
-			return nil
-		}
-		_, err = c.client.CoreV1().Pods(p.Namespace).UpdateStatus(ctx, fresh, metav1.UpdateOptions{})
-		return err
-	})
-	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("mark pod %s/%s for eviction: %w", p.Namespace, p.Name, err)
-	}
-	err = c.client.CoreV1().Pods(p.Namespace).Delete(ctx, p.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(p.UID))})
-	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
-		return fmt.Errorf("evict pod %s/%s: %w", p.Namespace, p.Name, err)
 	}
 	return nil
 }
