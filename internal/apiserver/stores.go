@@ -139,6 +139,11 @@ func (l lookup) PersistentVolumeClaim(ctx context.Context, namespace, name strin
 	return find[*corev1.PersistentVolumeClaim](ctx, l.stores, corev1.Resource("persistentvolumeclaims"), namespace, name)
 }
 
+// CSIDriver implements admission.Lookup.
+func (l lookup) CSIDriver(ctx context.Context, name string) (*storagev1.CSIDriver, error) {
+	return find[*storagev1.CSIDriver](ctx, l.stores, schema.GroupResource{Group: storagev1.GroupName, Resource: "csidrivers"}, "", name)
+}
+
 // NodeOf implements node.Objects.
 func (l lookup) NodeOf(ctx context.Context, group, resource, namespace, name string) (string, error) {
 	obj, err := find[runtime.Object](ctx, l.stores, schema.GroupResource{Group: group, Resource: resource}, namespace, name)

@@ -1,7 +1,7 @@
 // Package admission completes and checks requests after authorization: namespaces that exist and live, service accounts, priorities and
 // default tolerations of Pods. Each plugin does what the one of the same name does in Kubernetes.
 //
-// It imports k8s.io/apiserver. Invariant: plugins read objects through the Lookup they are given, and never change what they read.
+// It imports k8s.io/apiserver, and auth/node for what a node is. Invariant: plugins read objects through the Lookup they are given, and never change what they read.
 package admission
 
 import (
@@ -21,6 +21,10 @@ type Lookup interface {
 	ServiceAccount(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error)
 	RuntimeClass(ctx context.Context, name string) (*nodev1.RuntimeClass, error)
 	Node(ctx context.Context, name string) (*corev1.Node, error)
+	Pod(ctx context.Context, namespace, name string) (*corev1.Pod, error)
+	PersistentVolumeClaim(ctx context.Context, namespace, name string) (*corev1.PersistentVolumeClaim, error)
+	PersistentVolume(ctx context.Context, name string) (*corev1.PersistentVolume, error)
+	CSIDriver(ctx context.Context, name string) (*storagev1.CSIDriver, error)
 	// StorageClasses are all classes of storage; the list may be a moment old.
 	StorageClasses(ctx context.Context) ([]*storagev1.StorageClass, error)
 }
@@ -29,6 +33,7 @@ type Lookup interface {
 func Chain(objects Lookup, z authorizer.Authorizer) admission.Interface {
 	return admission.NewChainHandler(
 		newNamespaceLifecycle(objects),
+		newNodeRestriction(objects, z),
 		newServiceAccount(objects),
 		newPriority(),
 		newDefaultTolerationSeconds(),

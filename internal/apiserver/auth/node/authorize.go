@@ -32,12 +32,13 @@ func New(objects Objects) *Authorizer {
 	return &Authorizer{objects: objects, rules: bootstrap.NodeRules()}
 }
 
-// Name says whether u is a node, and which; the name is empty for a node that does not say.
-func Name(u user.Info) (string, bool) {
-	if !slices.Contains(u.GetGroups(), user.NodesGroup) {
+// Name says whether u is a node, by both its name and its groups, and which; the name is empty for a node that does not say.
+func Name(u user.Info) (name string, ok bool) {
+	name, ok = strings.CutPrefix(u.GetName(), "system:node:")
+	if !ok || !slices.Contains(u.GetGroups(), user.NodesGroup) {
 		return "", false
 	}
-	return strings.CutPrefix(u.GetName(), "system:node:")
+	return name, true
 }
 
 const (

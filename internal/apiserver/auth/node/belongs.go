@@ -26,12 +26,12 @@ func (z *Authorizer) belongs(ctx context.Context, node, kind, namespace, name st
 		p, err := z.objects.Pod(ctx, namespace, name)
 		return err == nil && p.Spec.NodeName == node, missing(err)
 	case "/secrets":
-		if ok, err := z.named(ctx, node, namespace, secretOf(name)); ok || err != nil {
+		if ok, err := z.named(ctx, node, namespace, secretOf(is(name))); ok || err != nil {
 			return ok, err
 		}
 		return z.ofVolume(ctx, node, namespace, name)
 	case "/configmaps":
-		return z.named(ctx, node, namespace, configMapOf(name))
+		return z.named(ctx, node, namespace, configMapOf(is(name)))
 	case "/serviceaccounts":
 		return z.named(ctx, node, namespace, func(p *corev1.Pod) bool { return p.Spec.ServiceAccountName == name })
 	case "/persistentvolumeclaims":
@@ -73,11 +73,16 @@ func (z *Authorizer) named(ctx context.Context, node, namespace string, refers f
 		return false, err
 	}
 	for i := range pods {
-		if _, mirror := pods[i].Annotations[corev1.MirrorPodAnnotationKey]; !mirror && refers(&pods[i]) {
+		if !mirror(&pods[i]) && refers(&pods[i]) {
 			return true, nil
 		}
 	}
 	return false, nil
+}
+
+func mirror(p *corev1.Pod) bool {
+	_, ok := p.Annotations[corev1.MirrorPodAnnotationKey]
+	return ok
 }
 
 // ofVolume says whether a Pod of the node uses a volume that names the secret.
@@ -87,6 +92,9 @@ func (z *Authorizer) ofVolume(ctx context.Context, node, namespace, secret strin
 		return false, err
 	}
 	for i := range pods {
+		if mirror(&pods[i]) {
+			continue
+		}
 		for _, name := range claims(&pods[i]) {
 			claim, err := z.objects.PersistentVolumeClaim(ctx, pods[i].Namespace, name)
 			if err != nil || claim.Spec.VolumeName == "" {

@@ -25,17 +25,23 @@ func containers(p *corev1.Pod, f func([]corev1.EnvFromSource, []corev1.EnvVar) b
 	return false
 }
 
-// secretOf says whether a Pod refers to a secret of its namespace. Of the volumes that hold one, those that an agent mounts count.
-func secretOf(name string) func(*corev1.Pod) bool {
-	local := func(r *corev1.LocalObjectReference) bool { return r != nil && r.Name == name }
+// is is the match of one name, and every that of all.
+func is(name string) func(string) bool { return func(s string) bool { return s == name } }
+
+func every(string) bool { return true }
+
+// secretOf says whether a Pod refers to a secret of its namespace whose name matches. Of the volumes that hold one, those that an agent mounts
+// count.
+func secretOf(matches func(name string) bool) func(*corev1.Pod) bool {
+	local := func(r *corev1.LocalObjectReference) bool { return r != nil && matches(r.Name) }
 	return func(p *corev1.Pod) bool {
-		if slices.ContainsFunc(p.Spec.ImagePullSecrets, func(r corev1.LocalObjectReference) bool { return r.Name == name }) {
+		if slices.ContainsFunc(p.Spec.ImagePullSecrets, func(r corev1.LocalObjectReference) bool { return matches(r.Name) }) {
 			return true
 		}
 		if containers(p, func(from []corev1.EnvFromSource, env []corev1.EnvVar) bool {
-			return slices.ContainsFunc(from, func(e corev1.EnvFromSource) bool { return e.SecretRef != nil && e.SecretRef.Name == name }) ||
+			return slices.ContainsFunc(from, func(e corev1.EnvFromSource) bool { return e.SecretRef != nil && matches(e.SecretRef.Name) }) ||
 				slices.ContainsFunc(env, func(e corev1.EnvVar) bool {
-					return e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil && e.ValueFrom.SecretKeyRef.Name == name
+					return e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil && matches(e.ValueFrom.SecretKeyRef.Name)
 				})
 		}) {
 			return true
@@ -43,9 +49,9 @@ func secretOf(name string) func(*corev1.Pod) bool {
 		return slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool {
 			switch {
 			case v.Secret != nil:
-				return v.Secret.SecretName == name
+				return matches(v.Secret.SecretName)
 			case v.Projected != nil:
-				return slices.ContainsFunc(v.Projected.Sources, func(s corev1.VolumeProjection) bool { return s.Secret != nil && s.Secret.Name == name })
+				return slices.ContainsFunc(v.Projected.Sources, func(s corev1.VolumeProjection) bool { return s.Secret != nil && matches(s.Secret.Name) })
 			case v.CSI != nil:
 				return local(v.CSI.NodePublishSecretRef)
 			case v.ISCSI != nil:
@@ -56,24 +62,56 @@ func secretOf(name string) func(*corev1.Pod) bool {
 	}
 }
 
-// configMapOf says whether a Pod refers to a config map of its namespace.
-func configMapOf(name string) func(*corev1.Pod) bool {
+// configMapOf says whether a Pod refers to a config map of its namespace whose name matches.
+func configMapOf(matches func(name string) bool) func(*corev1.Pod) bool {
 	return func(p *corev1.Pod) bool {
 		return containers(p, func(from []corev1.EnvFromSource, env []corev1.EnvVar) bool {
-			return slices.ContainsFunc(from, func(e corev1.EnvFromSource) bool { return e.ConfigMapRef != nil && e.ConfigMapRef.Name == name }) ||
+			return slices.ContainsFunc(from, func(e corev1.EnvFromSource) bool { return e.ConfigMapRef != nil && matches(e.ConfigMapRef.Name) }) ||
 				slices.ContainsFunc(env, func(e corev1.EnvVar) bool {
-					return e.ValueFrom != nil && e.ValueFrom.ConfigMapKeyRef != nil && e.ValueFrom.ConfigMapKeyRef.Name == name
+					return e.ValueFrom != nil && e.ValueFrom.ConfigMapKeyRef != nil && matches(e.ValueFrom.ConfigMapKeyRef.Name)
 				})
 		}) || slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool {
 			switch {
 			case v.ConfigMap != nil:
-				return v.ConfigMap.Name == name
+				return matches(v.ConfigMap.Name)
 			case v.Projected != nil:
-				return slices.ContainsFunc(v.Projected.Sources, func(s corev1.VolumeProjection) bool { return s.ConfigMap != nil && s.ConfigMap.Name == name })
+				return slices.ContainsFunc(v.Projected.Sources, func(s corev1.VolumeProjection) bool { return s.ConfigMap != nil && matches(s.ConfigMap.Name) })
 			}
 			return false
 		})
 	}
+}
+
+// RefersTo names a kind of object that the Pod would give its node a right to; empty if there is none.
+func RefersTo(p *corev1.Pod) string {
+	switch {
+	case p.Spec.ServiceAccountName != "":
+		return "serviceaccounts"
+	case secretOf(every)(p):
+		return "secrets"
+	case configMapOf(every)(p):
+		return "configmaps"
+	case len(claims(p)) > 0:
+		return "persistentvolumeclaims"
+	case len(p.Spec.ResourceClaims) > 0:
+		return "resourceclaims"
+	}
+	for _, v := range p.Spec.Volumes {
+		if v.Projected == nil {
+			continue
+		}
+		for _, s := range v.Projected.Sources {
+			switch {
+			case s.ServiceAccountToken != nil:
+				return "serviceaccounts"
+			case s.ClusterTrustBundle != nil:
+				return "clustertrustbundles"
+			case s.PodCertificate != nil:
+				return "podcertificates"
+			}
+		}
+	}
+	return ""
 }
 
 // claims are the names of the persistent volume claims of a Pod. That of an ephemeral volume has the Pod's name and the volume's.
