@@ -83,6 +83,11 @@ critest-vm: build test-images ## the same with crun on cgroup v2 and AppArmor, i
 conformance: build ## upstream's e2e suite, or FOCUS='sig-node|sig-storage' of it (root; the first build takes minutes)
 	./test/conformance/run.sh -focus '$(FOCUS)' -skip '$(SKIP)' $(if $(PROCS),-procs $(PROCS)) $(if $(SPECS),-specs $(SPECS)) $(if $(ADD),-add)
 
+.PHONY: csi
+csi: build test-images ## a storage driver with Kubernetes' own provisioner, attacher and resizer (root; the first build takes minutes)
+	./test/csi/build.sh
+	CSI_BINARIES=$(CURDIR)/build/csi TAGS=e2e,csi ./test/e2e/run.sh -run '^TestCSI$$'
+
 .PHONY: containerd
 containerd: build test-images ## the agent on containerd and on `carob runtime`, by --runtime-endpoint (root)
 	./test/containerd/run.sh

@@ -110,9 +110,13 @@ func (c *cluster) startRegistry(t testing.TB, addr, as string, more ...string) {
 // flags of every `carob up` of this cluster.
 func (c *cluster) upArgs() []string {
 	return []string{"up", "-d", "--root", c.host.Root, "--kubeconfig", c.kubeconfig, "--registry-config-dir", c.certs(), "--node-name", nodeName,
+		"--kubelet-dir", c.kubeletDir(),
 		"--eviction-hard=memory.available<10Mi", // the disk of the machine is not the tests' own
 		"--allowed-unsafe-sysctls", "kernel.msg*"}
 }
+
+// kubeletDir is the node's folder as CSI drivers know it.
+func (c *cluster) kubeletDir() string { return filepath.Join(c.host.Dir, "kubelet") }
 
 // up starts the Carob and returns what it printed once the node is Ready.
 func (c *cluster) up(t testing.TB) string {

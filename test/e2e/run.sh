@@ -16,7 +16,7 @@ ls build/images/*.tar >/dev/null 2>&1 || { echo "e2e: build/images is empty: mak
 test/tools/kubectl.sh
 [ -x build/kubectl-tree ] || (cd test/tools/kubectl-tree && go build -trimpath -o "$root/build/kubectl-tree" ./cmd/kubectl-tree)
 go build -trimpath -o build/registry ./test/registry
-go test -c -tags e2e -o build/e2e.test ./test/e2e
+go test -c -tags "${TAGS:-e2e}" -o build/e2e.test ./test/e2e
 
 # All that the tests write lies in one folder. A run that is cut short leaves the hosts it had there: they are ended here.
 TMPDIR=$(mktemp -d /tmp/carob-e2e.XXXXXX)
