@@ -215,6 +215,8 @@ func (f *Facts) recall(s corev1.ContainerStatus) {
 		c.State, c.ID, c.Hooked, c.StartedAt = Running, trimScheme(s.ContainerID), true, s.State.Running.StartedAt.Time
 	case s.State.Waiting != nil && s.State.Waiting.Reason == crashLoop && c.Last != nil:
 		c.State, c.Exit, c.Last = Exited, c.Last, nil // it had not been started again
+	case s.State.Waiting != nil && c.Last != nil:
+		c.Attempt++ // it was being started again, which had not counted yet
 	}
 	if c.Exit != nil {
 		c.ID, c.Hooked = c.Exit.ID, true

@@ -115,6 +115,9 @@ func (b *builder) container(spec Spec, c *Container) corev1.ContainerStatus {
 			Message: "The container could not be located when the pod was terminated"}
 	default:
 		cs.State.Waiting = b.waiting(c)
+		if c.Last != nil { // it counts once it runs
+			cs.RestartCount = max(c.Attempt-1, 0)
+		}
 	}
 	return cs
 }
