@@ -233,6 +233,6 @@ func shared(f informers.SharedInformerFactory) map[schema.GroupVersionResource]c
 		gvr(rbacv1.GroupName, "v1", "clusterroles"):            f.Rbac().V1().ClusterRoles().Informer(),
 		gvr("coordination.k8s.io", "v1", "leases"):             f.Coordination().V1().Leases().Informer(),
 		gvr("discovery.k8s.io", "v1", "endpointslices"):        f.Discovery().V1().EndpointSlices().Informer(),
-		gvr("", "v1", "replicationcontrollers"):         core.ReplicationControllers().Informer(),
+		gvr("", "v1", "replicationcontrollers"):                core.ReplicationControllers().Informer(),
 	}
 }
