@@ -151,7 +151,7 @@ func (r *Runtime) writeCheckpoint(ctx context.Context, c *container, rec *contai
 		return err
 	}
 	at := r.cfg.Clock.Now()
-	if err := r.runCheckpoint(ctx, rec.ID, work, bin, hide); err != nil {
+	if err := r.runCheckpoint(ctx, rec, work, bin, hide); err != nil {
 		return err
 	}
 	failpoint.Hit("runtime/checkpoint/dumped")

@@ -19,15 +19,15 @@ import (
 
 // runCheckpoint has the OCI runtime write a container's processes below the work folder, and waits for it. When ctx ends first, all that it
 // has started is killed; undoCheckpoint lets the container go on then.
-func (r *Runtime) runCheckpoint(ctx context.Context, id, work, bin string, hide bool) error {
-	cgroup := r.cfg.checkpointCgroup(id)
+func (r *Runtime) runCheckpoint(ctx context.Context, rec *containerRecord, work, bin string, hide bool) error {
+	cgroup := r.cfg.checkpointCgroup(rec.ID)
 	if err := sys.CgroupCreate(cgroup, sys.Resources{}); err != nil {
 		return err
 	}
 	failpoint.Hit("runtime/checkpoint/cgroup")
 	log := filepath.Join(work, "oci.log")
-	cmd := exec.Command(bin, "--root", r.cfg.ociRoot(), "--log", log, "--log-format", "json", "checkpoint",
-		"--image-path", filepath.Join(work, checkpoint.Images), "--work-path", work, "--leave-running", id)
+	args := append([]string{"--root", r.cfg.ociRoot(), "--log", log, "--log-format", "json"}, ociArgs(rec.Cgroup)...)
+	cmd := exec.Command(bin, append(args, "checkpoint", "--image-path", filepath.Join(work, checkpoint.Images), "--work-path", work, "--leave-running", rec.ID)...)
 	var out bytes.Buffer
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = "/", &out, &out, time.Second
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

@@ -135,7 +135,7 @@ func killed(err error) bool {
 
 // TestEveryPoint has the node die at each point of a Pod's life, the second time too where there is one, and live on.
 func TestEveryPoint(t *testing.T) {
-	for name, args := range map[string][]string{"Plain": nil, "HostPort": {"-port"}, "Warm": {"-warm", "1"}} {
+	for name, args := range map[string][]string{"Plain": nil, "HostPortAndCheckpoint": {"-port", "-checkpoint"}, "Warm": {"-warm", "1"}} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, args...)
 			died, missed := 0, 0

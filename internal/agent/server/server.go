@@ -258,9 +258,9 @@ func (s *server) checkpoint(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var timeout int64
-	if text := r.URL.Query().Get("timeout"); text != "" {
+	if all := r.URL.Query()["timeout"]; len(all) > 0 { // of several the last, as kubelet has it
 		var err error
-		if timeout, err = strconv.ParseInt(text, 10, 64); err != nil {
+		if timeout, err = strconv.ParseInt(all[len(all)-1], 10, 64); err != nil {
 			http.Error(w, "cannot parse value of timeout parameter", http.StatusNotFound)
 			return
 		}

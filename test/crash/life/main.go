@@ -35,7 +35,9 @@ type node struct {
 	images  *image.Store
 	network *network.Network
 	port    bool
-	lives   int
+	// checkpoints says that the Pod's container is checkpointed.
+	checkpoints bool
+	lives       int
 	*runtime.Runtime
 }
 
@@ -43,6 +45,7 @@ func main() {
 	root := flag.String("root", "", "folder for all state; absolute")
 	n := &node{}
 	flag.BoolVar(&n.port, "port", false, "give the Pod a host port")
+	flag.BoolVar(&n.checkpoints, "checkpoint", false, "checkpoint the Pod's container, by programs that pretend to")
 	flag.IntVar(&n.lives, "lives", 100, "how many Pods wrecks leads")
 	images := flag.String("images", "build/images", "folder of busybox.tar")
 	warm := flag.Int("warm", 0, "how many warm sandboxes to keep")
@@ -102,6 +105,11 @@ func networkConfig(cfg config.Config, log *slog.Logger) network.Config {
 
 func (n *node) open(ctx context.Context, cfg config.Config, warm int, log *slog.Logger) (err error) {
 	n.cfg = cfg
+	if n.checkpoints {
+		if err := n.pretend(); err != nil {
+			return err
+		}
+	}
 	if n.images, err = image.Open(ctx, image.Config{Dir: cfg.Path("images"), Log: log, InUse: func(string) bool { return true }}); err != nil {
 		return err
 	}
@@ -109,7 +117,7 @@ func (n *node) open(ctx context.Context, cfg config.Config, warm int, log *slog.
 		return err
 	}
 	n.Runtime, err = runtime.New(ctx, runtime.Config{Root: cfg.Root, RunDir: cfg.RunDir(), CgroupRoot: cfg.CgroupRoot(), Images: n.images,
-		Network: n.network, OCIRuntimes: cfg.OCIRuntimes, WarmSandboxes: warm, Log: log})
+		Network: n.network, OCIRuntimes: n.cfg.OCIRuntimes, WarmSandboxes: warm, Log: log})
 	return err
 }
 

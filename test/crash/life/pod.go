@@ -45,6 +45,7 @@ var steps = []func(*life, context.Context) error{
 	func(l *life, ctx context.Context) error { return l.create(ctx, "short", shortCommand) },
 	func(l *life, ctx context.Context) error { return l.start(ctx, "short") },
 	(*life).exec,
+	(*life).checkpoint,
 	func(l *life, ctx context.Context) error { return l.ended(ctx, "short", 7) },
 	(*life).stop,
 	func(l *life, ctx context.Context) error { return l.remove(ctx, "short") },
