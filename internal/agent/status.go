@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 
 	"carob.dev/carob/internal/agent/podstate"
+	"carob.dev/carob/internal/failpoint"
 )
 
 // statusWriter is what a worker remembers of the status it writes. One write is under way at most; what changes meanwhile goes into the
@@ -97,7 +98,9 @@ func (w *worker) writeStatus(ctx context.Context, status corev1.PodStatus) {
 	s.writing = true
 	pod, a, want := w.pod, w.a, s.last
 	w.wg.Go(func() {
+		failpoint.Hit("agent/status/to-write")
 		written, err := a.cfg.Client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+		failpoint.Hit("agent/status/written")
 		w.post(func() {
 			s.writing = false
 			switch {

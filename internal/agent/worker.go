@@ -10,6 +10,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"carob.dev/carob/internal/agent/podstate"
 	"carob.dev/carob/internal/agent/pull"
 	"carob.dev/carob/internal/agent/server"
+	"carob.dev/carob/internal/failpoint"
 	"carob.dev/carob/internal/sys"
 )
 
@@ -174,6 +176,7 @@ func (w *worker) step(ctx context.Context) {
 		return
 	}
 	for _, a := range d.Actions {
+		failpoint.Hit(pointOf(a.Verb) + "written")
 		w.act(ctx, a)
 	}
 	w.discard(ctx)
@@ -432,6 +435,7 @@ func (w *worker) act(ctx context.Context, a podstate.Action) {
 		return
 	case podstate.Forget:
 		w.done = true
+		failpoint.Hit(pointOf(a.Verb) + "done")
 		if err := os.Remove(w.a.cfg.record(w.pod.UID)); err != nil && !os.IsNotExist(err) {
 			w.log.Warn("remove the Pod's record", "error", err)
 		}
@@ -445,6 +449,7 @@ func (w *worker) act(ctx context.Context, a podstate.Action) {
 	do := w.operation(a)
 	w.wg.Go(func() {
 		report := do(ctx)
+		failpoint.Hit(pointOf(a.Verb) + "done")
 		superseded := a.Verb == podstate.Stop && ctx.Err() != nil
 		w.post(func() {
 			if superseded {
@@ -462,6 +467,10 @@ func (w *worker) act(ctx context.Context, a podstate.Action) {
 		})
 	})
 }
+
+// pointOf is the first part of the names of an action's fail points: written, when it is on record that the action is about to be done, and
+// done, when it is done and nothing is noted of that yet.
+func pointOf(v podstate.Verb) string { return "agent/" + strings.ReplaceAll(string(v), " ", "-") + "/" }
 
 // retry is when to try again something that has failed n times in a row: soon at first, and at most two minutes later.
 func (w *worker) retry(what string) time.Time {

@@ -18,12 +18,12 @@ func TestTraps(t *testing.T) {
 	t.Parallel()
 	t.Run("HangingPreStopDoublesTheGrace", func(t *testing.T) {
 		s := newSpace(t)
-		s.apply(podOf("web", "terminationGracePeriodSeconds: 3", "containers:", container("main", "trap '' TERM; sleep 100000", `lifecycle: {preStop: {exec: {command: ["sleep", "1000"]}}}`)))
+		s.apply(podOf("web", "terminationGracePeriodSeconds: 6", "containers:", container("main", "trap '' TERM; sleep 100000", `lifecycle: {preStop: {exec: {command: ["sleep", "1000"]}}}`)))
 		s.ready("web")
 		began := time.Now()
 		s.kubectl("delete", "pod", "web")
 		// The hook has the grace, and what is left of it, or 2 s, is for the container.
-		if took := time.Since(began); took < 3*time.Second || took > 5800*time.Millisecond {
+		if took := time.Since(began); took < 6*time.Second || took > 11*time.Second {
 			t.Errorf("it took %v", took)
 		}
 	})
@@ -45,7 +45,13 @@ func TestTraps(t *testing.T) {
 		s.event("web", "Unhealthy", `Readiness probe failed: command timed out: "sh -c sleep 4321 & sleep 4321" timed out after 1s`)
 		time.Sleep(4 * time.Second) // several probes more
 		out := s.sh("web", "", "ps")
-		if n := strings.Count(out, "sleep 4321"); n > 3 { // those of the probe under way, with its shell
+		n := 0
+		for line := range strings.Lines(out) {
+			if strings.Contains(line, "sleep 4321") {
+				n++
+			}
+		}
+		if n > 6 { // those of the probe under way, and of one that is being killed, each with its shell
 			t.Errorf("%d processes of probes:\n%s", n, out)
 		}
 	})
@@ -69,7 +75,7 @@ func TestTraps(t *testing.T) {
 		s.apply(podOf("web", "terminationGracePeriodSeconds: 1", "volumes: [{name: v, emptyDir: {}}]", "containers:",
 			container("main", forever, "workingDir: /no/such/folder", "securityContext: {readOnlyRootFilesystem: true}", mounts("v:/nor/this/one"))))
 		s.ready("web")
-		if out := s.sh("web", "", "pwd; touch /nor/this/one/x && echo written; touch /no/such/folder/x 2>&1"); !strings.HasPrefix(out, "/no/such/folder\nwritten\n") || !strings.Contains(out, "Read-only") {
+		if out := s.sh("web", "", "pwd; touch /nor/this/one/x && echo written; touch /no/such/folder/x 2>&1 || true"); !strings.HasPrefix(out, "/no/such/folder\nwritten\n") || !strings.Contains(out, "Read-only") {
 			t.Errorf("%q", out)
 		}
 	})

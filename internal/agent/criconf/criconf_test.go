@@ -272,6 +272,14 @@ func TestResourcesOfPods(t *testing.T) {
 	if adj := OOMScoreAdj(pod, &pod.Spec.Containers[0], 4<<30); adj != 750 {
 		t.Errorf("a quarter of the memory gives %d", adj)
 	}
+	whole := pod.DeepCopy()
+	whole.Spec.Resources = &corev1.ResourceRequirements{Requests: list("2", "3Gi"), Limits: list("", "3Gi")}
+	if adj := OOMScoreAdj(whole, &whole.Spec.Containers[0], 8<<30); adj != 750 { // 1 Gi of its own, and half of the 2 Gi that nobody asks for
+		t.Errorf("with resources of the Pod: %d", adj)
+	}
+	if r := ContainerResources(whole, &whole.Spec.Containers[1], Node{Memory: 8 << 30}); r.GetMemoryLimitInBytes() != 3<<30 {
+		t.Errorf("a container without a limit has %d", r.GetMemoryLimitInBytes())
+	}
 	pod.Spec.Containers = pod.Spec.Containers[:1]
 	if q := podrule.QOS(pod); q != corev1.PodQOSGuaranteed || OOMScoreAdj(pod, &pod.Spec.Containers[0], 4<<30) != -997 {
 		t.Error(q)

@@ -117,8 +117,19 @@ func OOMScoreAdj(pod *corev1.Pod, c *corev1.Container, memory int64) int64 {
 		}
 		request = max(request, least)
 	}
+	request += spareMemory(pod)
 	adj := 1000 - 1000*request/memory
 	return min(max(adj, 3), 999)
+}
+
+// spareMemory is each container's share of what the Pod as a whole requests beyond its containers.
+func spareMemory(pod *corev1.Pod) int64 {
+	if pod.Spec.Resources == nil || pod.Spec.Resources.Requests.Memory().IsZero() {
+		return 0
+	}
+	sum := resourcehelper.AggregateContainerRequests(pod, resourcehelper.PodResourcesOptions{})
+	spare := pod.Spec.Resources.Requests.Memory().Value() - sum.Memory().Value()
+	return max(spare, 0) / int64(len(pod.Spec.Containers)+len(pod.Spec.InitContainers))
 }
 
 // PodResources are the limits of the Pod as a whole: limits only where the Pod has one, or every container has.

@@ -39,6 +39,9 @@ func Resource(sel *corev1.ResourceFieldSelector, pod *corev1.Pod, container stri
 		value = c.Resources.Limits[resourceName]
 		if value.IsZero() && !huge {
 			value = allocatable[resourceName]
+			if own, ok := podLimit(pod, resourceName); ok {
+				value = own
+			}
 		}
 	default:
 		return "", fmt.Errorf("unsupported container resource : %v", sel.Resource)
@@ -51,6 +54,15 @@ func Resource(sel *corev1.ResourceFieldSelector, pod *corev1.Pod, container stri
 		return ceil(value.MilliValue(), divisor.MilliValue()), nil
 	}
 	return ceil(value.Value(), divisor.Value()), nil
+}
+
+// podLimit is the limit of the Pod as a whole, which holds for containers that have none.
+func podLimit(pod *corev1.Pod, name corev1.ResourceName) (resource.Quantity, bool) {
+	if pod.Spec.Resources == nil {
+		return resource.Quantity{}, false
+	}
+	q := pod.Spec.Resources.Limits[name]
+	return q, !q.IsZero()
 }
 
 func ceil(value, divisor int64) string {

@@ -147,9 +147,9 @@ type Container struct {
 	BackoffAt time.Time     `json:"backoffAt,omitzero"`
 	// Startup, Readiness and Liveness are the results of these probes of this instance, HookError is how its postStart failed, empty if it did
 	// not: an instance that is to be stopped for it is stopped by the agent's next life too.
-	Startup    Result `json:"startup,omitempty"`
-	Readiness  Result `json:"readiness,omitempty"`
-	Liveness   Result `json:"liveness,omitempty"`
+	Startup   Result `json:"startup,omitempty"`
+	Readiness Result `json:"readiness,omitempty"`
+	Liveness  Result `json:"liveness,omitempty"`
 	HookError string `json:"hookError,omitempty"`
 
 	// Busy is the action on it that is under way.
