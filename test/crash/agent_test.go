@@ -179,7 +179,7 @@ func (n *node) life(t *testing.T, at string) (list []point) {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("died at %s: the Pod is %q\n%s", at, got, read(dir))
+			t.Fatalf("died at %s: the Pod is %q\n%s\n%s", at, got, read(dir), n.kubectl(t, "describe", "pod", "life"))
 		}
 	}
 	n.kubectl(t, "delete", "pod", "life", "--ignore-not-found")
