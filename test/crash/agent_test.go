@@ -112,7 +112,7 @@ func (n *node) try(env []string, args ...string) (string, error) {
 // up starts carob.
 func (n *node) up(t *testing.T, env ...string) {
 	t.Helper()
-	if out, err := n.try(env, "up", "-d", "--root", n.host.Root, "--kubeconfig", n.kubeconfig, "--node-name", "n"); err != nil {
+	if out, err := n.try(env, "up", "-d", "--root", n.host.Root, "--kubeconfig", n.kubeconfig, "--node-name", "n", "--eviction-hard=none"); err != nil {
 		t.Fatalf("up: %v\n%s", err, out)
 	}
 	var status struct{ PID int }
@@ -140,7 +140,7 @@ func (n *node) kubectl(t *testing.T, args ...string) string {
 	t.Helper()
 	var out string
 	var err error
-	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(250 * time.Millisecond) {
 		if !n.alive() {
 			n.died = true
 			n.up(t)
@@ -173,7 +173,7 @@ func (n *node) life(t *testing.T, at string) (list []point) {
 	n.up(t, env...)
 	n.kubectl(t, "apply", "-f", file)
 	uid := n.kubectl(t, "get", "pod", "life", "-o", "jsonpath={.metadata.uid}")
-	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(250 * time.Millisecond) {
 		got := n.kubectl(t, "get", "pod", "life", "-o", `jsonpath={.status.phase} {range .status.containerStatuses[*]}{.restartCount} {.ready}{end}`)
 		if got == "Running 1 true" {
 			break
@@ -183,7 +183,7 @@ func (n *node) life(t *testing.T, at string) (list []point) {
 		}
 	}
 	n.kubectl(t, "delete", "pod", "life", "--ignore-not-found")
-	for deadline := time.Now().Add(30 * time.Second); n.kubectl(t, "get", "pods", "-o", "name") != "" || n.left(uid); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); n.kubectl(t, "get", "pods", "-o", "name") != "" || n.left(uid); time.Sleep(250 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("died at %s: the Pod does not go\n%s", at, read(dir))
 		}
