@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -66,13 +67,27 @@ func (a *Agent) removeStrayFolders(ctx context.Context) error {
 		if a.worker(uid) != nil {
 			continue
 		}
-		a.wg.Go(func() {
-			if err := a.removeFolder(ctx, uid); err != nil {
-				a.cfg.Log.Warn("remove what a Pod left", "uid", uid, "error", err)
-			}
-		})
+		a.wg.Go(func() { a.removeStray(ctx, uid) })
 	}
 	return nil
+}
+
+// removeStray removes one such folder. What hinders it may pass, as when a storage driver has yet to come back, so it is tried again.
+func (a *Agent) removeStray(ctx context.Context, uid types.UID) {
+	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
+		err := a.removeFolder(ctx, uid)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		a.cfg.Log.Warn("remove what a Pod left", "uid", uid, "error", err)
+		timer := a.cfg.Clock.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C():
+		}
+	}
 }
 
 // removeFolder removes the Pod's volumes and the rest of its folder. Its containers must be gone.

@@ -102,6 +102,18 @@ func TestVolumeLife(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if deaths { // and before the driver registers with the next life, the Pod has what it had
+				b.quit()
+				b.start()
+				if p, err := b.node.Publish(t.Context(), persistent("one")); err != nil || p.Path != one.Path || p.Own {
+					t.Errorf("without the driver: %+v, %v", p, err)
+				}
+				if _, err := b.node.Publish(t.Context(), persistent("two")); err == nil {
+					t.Error("a new volume without the driver")
+				}
+				b.serve()
+				b.eventually("the driver", func() bool { return len(b.node.Drivers()) == 1 })
+			}
 			if !one.Own || !one.Fresh || one.ReadOnly {
 				t.Errorf("%+v", one)
 			}
@@ -109,8 +121,14 @@ func TestVolumeLife(t *testing.T) {
 				t.Fatal(err)
 			}
 			die()
+			if at, ok := b.node.LookAt("one"); ok != deaths || !at.IsZero() {
+				t.Errorf("look at %v, %v", at, ok)
+			}
 			if _, err := b.node.Publish(t.Context(), persistent("one")); err != nil { // again is no harm
 				t.Fatal(err)
+			}
+			if at, ok := b.node.LookAt("one"); ok {
+				t.Errorf("look at %v", at)
 			}
 			two, err := b.node.Publish(t.Context(), persistent("two"))
 			if err != nil {

@@ -156,12 +156,15 @@ func (n *Node) Drivers() []string {
 // Looked again at a published volume that wants it: tokens that drivers ask for, and sizes that have grown.
 const lookAgain = time.Minute
 
-// LookAt is when Publish wants to be called again for the Pod; false if never.
+// LookAt is when Publish wants to be called again for the Pod, which may have passed; false if never.
 func (n *Node) LookAt(uid types.UID) (at time.Time, ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, v := range n.volumes {
+	for key, v := range n.volumes {
 		p, there := v.published[uid]
+		if v.pods[uid] && !there && n.drivers[key.driver] != nil {
+			return time.Time{}, true // an earlier life published it
+		}
 		if there && p.again && (!ok || p.at.Add(lookAgain).Before(at)) {
 			at, ok = p.at.Add(lookAgain), true
 		}

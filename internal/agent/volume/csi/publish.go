@@ -18,6 +18,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"carob.dev/carob/internal/agent/volume/mountpoint"
 	"carob.dev/carob/internal/failpoint"
 )
 
@@ -72,6 +73,9 @@ func (n *Node) Publish(ctx context.Context, in Request) (Published, error) {
 	}
 	var err error
 	if r.driver, err = n.driver(r.key.driver); err != nil {
+		if p, ok := n.asItWas(r); ok {
+			return p, nil
+		}
 		return Published{}, err
 	}
 	n.mu.Lock()
@@ -111,6 +115,18 @@ func (n *Node) Publish(ctx context.Context, in Request) (Published, error) {
 	v.published[in.Pod.UID] = out
 	n.mu.Unlock()
 	return out, nil
+}
+
+// asItWas is what an earlier life of the agent published, while its driver has yet to register again: the Pod has it still.
+func (n *Node) asItWas(r *request) (Published, bool) {
+	path := filepath.Join(n.cfg.Root, publishPath(r.Pod.UID, r.Name, r.Block))
+	if rec, err := readRecord(filepath.Join(n.cfg.Root, publishRecordDir(r.Pod.UID, r.Name), recordName)); err != nil || rec.key() != r.key {
+		return Published{}, false
+	}
+	if there, err := mountpoint.Is(path); err != nil || !there {
+		return Published{}, false
+	}
+	return Published{Path: path, ReadOnly: r.ReadOnly}, true
 }
 
 // driverObject is what the API says of a driver; defaults if it says nothing.
