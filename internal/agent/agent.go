@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 
@@ -32,6 +33,7 @@ import (
 	"carob.dev/carob/internal/agent/probe"
 	"carob.dev/carob/internal/agent/pull"
 	"carob.dev/carob/internal/agent/server"
+	"carob.dev/carob/internal/agent/static"
 	"carob.dev/carob/internal/agent/volume/csi"
 	"carob.dev/carob/internal/sys"
 	"carob.dev/carob/internal/version"
@@ -70,6 +72,8 @@ type Agent struct {
 	wishes map[types.UID]wish
 	// resting says that all Pods are being put to rest, new ones too.
 	resting bool
+
+	statics *statics
 }
 
 // New returns an Agent. It reads what the machine has, and touches nothing.
@@ -93,6 +97,12 @@ func New(cfg Config) (*Agent, error) {
 	self := &corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: cfg.NodeName, UID: types.UID(cfg.NodeName)}
 	a.images = imagegc.New(imagegc.Config{Images: cfg.Images, Containers: cfg.ImageUsers, Policy: cfg.ImageGC, Recorder: cfg.Recorder,
 		Node: self, Log: cfg.Log, Clock: cfg.Clock})
+	a.statics = &statics{again: make(chan struct{}, 1), mirrors: map[string]*corev1.Pod{}, source: static.New(static.Config{Path: cfg.PodManifests,
+		URL: cfg.PodManifestsURL, Kept: filepath.Join(cfg.Root, "manifests-url.yaml"), Node: cfg.NodeName, Log: cfg.Log, Clock: cfg.Clock,
+		Write: func(path string, data []byte) error { return sys.WriteFileAtomic(path, data, 0o600) },
+		Bad: func(from string, err error) {
+			cfg.Recorder.Eventf(self, corev1.EventTypeWarning, "InvalidStaticPod", "The manifest %s cannot be used: %v", from, err)
+		}})}
 	a.rotator = logs.NewRotator(cfg.ContainerLogs, cfg.Runtime.ReopenContainerLog, cfg.Clock, cfg.Log)
 	a.pods = podInformer(cfg.Client, cfg.NodeName)
 	factory := cfg.Informers
@@ -158,17 +168,41 @@ func (a *Agent) Run(ctx context.Context) error {
 			return fmt.Errorf("agent: %w", err)
 		}
 	}
-	a.wg.Go(func() { a.node.Run(ctx) })
 	a.wg.Go(func() { a.rotator.Run(ctx) })
 	a.wg.Go(func() { a.watchRuntime(ctx) })
 	failed := make(chan error, 1)
 	if err := a.hear(ctx, failed); err != nil {
 		return err
 	}
+	l, err := a.findLeft(ctx)
+	if err != nil {
+		return err
+	}
+	a.followStatics(ctx, l) // they need no API
+	follow := a.followAPI
+	if a.cfg.Standalone {
+		follow = a.takeUp
+	} else {
+		a.wg.Go(func() { a.node.Run(ctx) })
+	}
+	if err := follow(ctx, l); err != nil {
+		return err
+	}
+	a.wg.Go(func() { a.images.Run(ctx) })
+	a.wg.Go(func() { a.pressure.Run(ctx) })
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case err := <-failed:
+		return fmt.Errorf("agent: the runtime's events ended: %w", err)
+	}
+}
+
+// followAPI waits for the API, takes up its Pods and follows them from then on, until ctx ends.
+func (a *Agent) followAPI(ctx context.Context, l left) error {
 	if a.own != nil {
 		a.own.StartWithContext(ctx)
-		defer a.own.Shutdown()
-		defer cancel()
+		a.wg.Go(func() { <-ctx.Done(); a.own.Shutdown() })
 	} else {
 		a.cfg.Informers.StartWithContext(ctx)
 	}
@@ -176,7 +210,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if !cache.WaitForCacheSync(ctx.Done(), a.pods.HasSynced, a.servicesSynced()) {
 		return ctx.Err()
 	}
-	if err := a.takeUp(ctx); err != nil {
+	if err := a.takeUp(ctx, l); err != nil {
 		return err
 	}
 	if _, err := a.pods.AddEventHandler(cache.ResourceEventHandlerFuncs{
@@ -188,14 +222,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.missed()
 	a.node.Up()
-	a.wg.Go(func() { a.images.Run(ctx) })
-	a.wg.Go(func() { a.pressure.Run(ctx) })
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case err := <-failed:
-		return fmt.Errorf("agent: the runtime's events ended: %w", err)
-	}
+	return nil
 }
 
 // watchRuntime has the node look at its runtime whenever that goes away or comes back.
@@ -293,6 +320,11 @@ func (a *Agent) start(ctx context.Context, pod *corev1.Pod, f *podstate.Facts, k
 		return w
 	}
 	w := newWorker(a, pod, f)
+	if w.static {
+		if m := a.statics.mirror(fullName(pod)); m != nil {
+			w.mirrored(m)
+		}
+	}
 	if f == nil && pod.Status.StartTime == nil && pod.DeletionTimestamp == nil {
 		a.judge(w)
 	}
@@ -312,6 +344,10 @@ func (a *Agent) podChanged(ctx context.Context, obj any) {
 	if !ok {
 		return
 	}
+	if static.IsMirror(pod) {
+		a.mirrorChanged(pod, false)
+		return
+	}
 	if w := a.worker(pod.UID); w != nil {
 		w.post(func() { w.update(pod) })
 		return
@@ -325,6 +361,10 @@ func (a *Agent) podGone(obj any) {
 	}
 	pod, ok := obj.(*corev1.Pod)
 	if !ok {
+		return
+	}
+	if static.IsMirror(pod) {
+		a.mirrorChanged(pod, true)
 		return
 	}
 	if w := a.worker(pod.UID); w != nil {
@@ -344,7 +384,7 @@ func (a *Agent) missed() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for uid, w := range a.workers {
-		if !present[uid] {
+		if !present[uid] && !w.static {
 			w.post(func() { w.facts.Gone = true })
 		}
 	}
@@ -366,4 +406,5 @@ func (a *Agent) forget(uid types.UID) {
 	a.sources.Unfollow(uid)
 	a.puller.Forget(string(uid))
 	a.probed.Forget(uid)
+	a.statics.poke() // one of the same name may wait
 }

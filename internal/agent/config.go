@@ -79,6 +79,10 @@ type Config struct {
 	Security admit.Security
 	// SeccompDir is the absolute folder of seccomp profiles that Pods may name; Root/seccomp when empty.
 	SeccompDir string
+	// PodManifests is a folder of manifests of static Pods, or one, PodManifestsURL where to ask for some. Empty for none.
+	PodManifests, PodManifestsURL string
+	// Standalone says that there is no API server: only static Pods run, and nobody is told of them. Client is one that refuses everything.
+	Standalone bool
 	// Pressure says when Pods are ended for want of something. Never when it has no thresholds.
 	Pressure pressure.Policy
 	// Reserved is what Pods never get of the node, beside what hard thresholds keep free. All Pods together are held to what it leaves.

@@ -24,6 +24,7 @@ type fakeRuntime struct {
 	mu         sync.Mutex
 	n          int
 	calls      []string
+	starts     map[string]int // by the container's name
 	sandboxes  map[string]*runtimeapi.PodSandboxStatus
 	containers map[string]*fakeContainer
 	subs       map[chan *runtimeapi.ContainerEventResponse]context.Context
@@ -40,7 +41,7 @@ type fakeContainer struct {
 }
 
 func newFakeRuntime() *fakeRuntime {
-	return &fakeRuntime{sandboxes: map[string]*runtimeapi.PodSandboxStatus{}, containers: map[string]*fakeContainer{},
+	return &fakeRuntime{starts: map[string]int{}, sandboxes: map[string]*runtimeapi.PodSandboxStatus{}, containers: map[string]*fakeContainer{},
 		subs: map[chan *runtimeapi.ContainerEventResponse]context.Context{}, fails: map[string]error{}}
 }
 
@@ -196,6 +197,7 @@ func (r *fakeRuntime) StartContainer(_ context.Context, id string) error {
 		return err
 	}
 	c.State, c.StartedAt = runtimeapi.ContainerState_CONTAINER_RUNNING, time.Now().UnixNano()
+	r.starts[c.Metadata.GetName()]++
 	r.tell(runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT, id, c.sandbox)
 	return nil
 }

@@ -355,6 +355,9 @@ func (a *Agent) removeCgroups(pod *corev1.Pod) error {
 }
 
 func (w *worker) deleteObject() func(context.Context) func() {
+	if w.static { // its mirror goes when nothing of the Pod is left
+		return func(context.Context) func() { return func() { w.facts.Gone = true } }
+	}
 	pod, a := w.pod, w.a
 	return func(ctx context.Context) func() {
 		none := int64(0)

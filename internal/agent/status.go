@@ -49,8 +49,16 @@ func (s *statusWriter) split(status *corev1.PodStatus) (own *corev1.PodStatus, f
 
 func (s *statusWriter) init(pod *corev1.Pod, f *podstate.Facts) {
 	s.facts = f
+	s.start(pod)
+}
+
+// start begins with what the API has of the object that the status goes to.
+func (s *statusWriter) start(pod *corev1.Pod) {
 	s.sent, s.foreign = s.split(&pod.Status)
-	s.last, s.version = s.sent, versionOf(pod)
+	if s.last == nil {
+		s.last = s.sent
+	}
+	s.version = versionOf(pod)
 }
 
 // versionOf is the Pod's resourceVersion as a number, by which later ones are told from earlier ones; 0 if it is none.
@@ -90,13 +98,18 @@ func (w *worker) writeStatus(ctx context.Context, status corev1.PodStatus) {
 	if now := w.a.cfg.Clock.Now(); now.Before(s.retryAt) {
 		return
 	}
-	patch, err := statusPatch(w.pod.UID, s.sent, s.last)
+	object := w.object()
+	if object == nil { // a static Pod that the API does not show
+		w.facts.StatusWritten = true
+		return
+	}
+	patch, err := statusPatch(object.UID, s.sent, s.last)
 	if err != nil {
 		w.log.Error("make the patch of a status", "error", err)
 		return
 	}
 	s.writing = true
-	pod, a, want := w.pod, w.a, s.last
+	pod, a, want := object, w.a, s.last
 	w.wg.Go(func() {
 		failpoint.Hit("agent/status/to-write")
 		written, err := a.cfg.Client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
@@ -104,9 +117,10 @@ func (w *worker) writeStatus(ctx context.Context, status corev1.PodStatus) {
 		w.post(func() {
 			s.writing = false
 			switch {
+			case uidOf(w.object()) != pod.UID: // another mirror has taken its place
 			case err == nil:
 				s.sent, s.version, s.retryAt, s.tries = want, versionOf(written), time.Time{}, 0
-				s.seen(w.pod)
+				s.seen(w.object())
 			case apierrors.IsNotFound(err) || apierrors.IsConflict(err):
 				// The Pod is gone, or another has its name: the informer will say so. If not, it is tried again.
 				s.retryAt = a.cfg.Clock.Now().Add(time.Second)

@@ -16,19 +16,20 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"carob.dev/carob/internal/agent/podstate"
+	"carob.dev/carob/internal/agent/static"
 )
 
-// takeUp makes workers for all Pods of the API, and for what is left on the node of Pods that are no longer there.
-func (a *Agent) takeUp(ctx context.Context) error {
+// findLeft finds what is left on the node of Pods.
+func (a *Agent) findLeft(ctx context.Context) (left, error) {
 	sandboxes, err := a.cfg.Runtime.ListPodSandbox(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("agent: list sandboxes: %w", err)
+		return left{}, fmt.Errorf("agent: list sandboxes: %w", err)
 	}
 	known := map[types.UID][]*runtimeapi.PodSandboxStatusResponse{}
 	for _, sb := range sandboxes {
 		st, err := a.cfg.Runtime.PodSandboxStatus(ctx, sb.GetId(), false)
 		if err != nil {
-			return fmt.Errorf("agent: look at sandbox %s: %w", sb.GetId(), err)
+			return left{}, fmt.Errorf("agent: look at sandbox %s: %w", sb.GetId(), err)
 		}
 		uid := types.UID(sb.GetMetadata().GetUid())
 		known[uid] = append(known[uid], st)
@@ -37,9 +38,17 @@ func (a *Agent) takeUp(ctx context.Context) error {
 			a.cfg.Log.Warn("write down which user IDs a Pod has", "uid", uid, "error", err)
 		}
 	}
-	records := a.readRecords()
+	return left{records: a.readRecords(), known: known}, nil
+}
+
+// takeUp makes workers for all Pods of the API, and for what is left of Pods that are no longer there.
+func (a *Agent) takeUp(ctx context.Context, l left) error {
+	records, known := l.records, l.known
 	for _, obj := range a.pods.GetStore().List() {
 		pod := obj.(*corev1.Pod)
+		if static.IsMirror(pod) {
+			continue // its worker is that of the static Pod
+		}
 		a.start(ctx, pod, records[pod.UID], known[pod.UID], true)
 		delete(records, pod.UID)
 		delete(known, pod.UID)

@@ -16,12 +16,14 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/utils/clock"
 
 	"carob.dev/carob/internal/agent/podstate"
 	"carob.dev/carob/internal/agent/pull"
 	"carob.dev/carob/internal/agent/server"
+	"carob.dev/carob/internal/agent/static"
 	"carob.dev/carob/internal/failpoint"
 	"carob.dev/carob/internal/sys"
 )
@@ -55,9 +57,13 @@ type worker struct {
 	rejected bool
 	// rested is closed once the Pod rests, if it was asked to, restTold once the API has been told.
 	rested, restTold chan struct{}
+	// static says that the Pod is in no API: mirror is what the API shows of it.
+	static bool
+	mirror mirror
 	// over are closed once nothing of a Pod that the node ends runs any more.
 	over []chan struct{}
-	// namespace and name never change; ended is closed when run returns.
+	// uid, namespace and name never change; ended is closed when run returns.
+	uid             types.UID
 	namespace, name string
 	ended           chan struct{}
 	// granted is pod, for others.
@@ -85,7 +91,7 @@ type inbox struct {
 
 func newWorker(a *Agent, pod *corev1.Pod, f *podstate.Facts) *worker {
 	now := a.cfg.Clock.Now()
-	w := &worker{a: a, namespace: pod.Namespace, name: pod.Name, ended: make(chan struct{}),
+	w := &worker{a: a, static: static.Is(pod), uid: pod.UID, namespace: pod.Namespace, name: pod.Name, ended: make(chan struct{}),
 		log: a.cfg.Log.With("pod", pod.Namespace+"/"+pod.Name, "uid", pod.UID), pod: pod, asked: pod, facts: f,
 		images: map[string]pull.Result{}, volumeImages: map[string]map[string]string{},
 		cancels: map[string]context.CancelFunc{}, tries: map[string]int{}, probes: map[probeKey]context.CancelFunc{}, backingOff: map[string]int32{},
@@ -164,6 +170,7 @@ func (w *worker) step(ctx context.Context) {
 	if untold.IsZero() {
 		w.writeStatus(ctx, status)
 	}
+	mirrorAt := w.syncMirror(ctx)
 	d := podstate.Decide(w.pod, w.facts, now)
 	for _, a := range d.Actions {
 		w.facts.Begin(a)
@@ -191,6 +198,9 @@ func (w *worker) step(ctx context.Context) {
 	next := d.Next
 	if at := w.status.retryAt; !at.IsZero() && (next.IsZero() || at.Before(next)) {
 		next = at
+	}
+	if !mirrorAt.IsZero() && (next.IsZero() || mirrorAt.Before(next)) {
+		next = mirrorAt
 	}
 	if !untold.IsZero() && (next.IsZero() || untold.Before(next)) {
 		next = untold
@@ -252,7 +262,9 @@ func (w *worker) update(pod *corev1.Pod) {
 	w.asked = pod
 	w.facts.Complete(pod)
 	w.takeResources()
-	w.status.seen(pod)
+	if !w.static {
+		w.status.seen(pod)
+	}
 	if !reflect.DeepEqual(old.Labels, pod.Labels) || !reflect.DeepEqual(old.Annotations, pod.Annotations) {
 		w.volumes.again = true
 	}

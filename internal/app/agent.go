@@ -12,6 +12,7 @@ import (
 
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/record"
 	cri "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -35,26 +36,11 @@ func (c *Carob) startAgent(context.Context) error {
 	if err != nil {
 		return err
 	}
-	policy, err := pressurePolicy(c.cfg.Node.Eviction)
+	cfg, err := c.agentConfig(client, c.recorder("kubelet"))
 	if err != nil {
 		return err
 	}
-	kept, err := reserved(c.cfg.Node)
-	if err != nil {
-		return err
-	}
-	c.agent, err = agent.New(agent.Config{
-		NodeName: c.cfg.NodeName, Client: client, Informers: c.shared, Runtime: c.pods.runtime, Images: c.pods.images, Streaming: c.pods.streaming,
-		RuntimeName: c.pods.name, RuntimeVersion: c.pods.version, RuntimeChanged: c.pods.changed, ImageUsers: c.pods.users,
-		Root: c.cfg.Root, RunDir: c.cfg.RunDir(), MaxPods: c.cfg.MaxPods, MaxRestartPeriod: c.cfg.MaxContainerRestartPeriod, PodCIDR: nodeCIDR(c.cfg), NodeIPs: c.node,
-		Security: admit.Security{UnsafeSysctls: c.cfg.AllowedUnsafeSysctls, AppArmor: sys.AppArmor()},
-		ImageGC: imagegc.Policy{HighPercent: c.cfg.Images.HighPercent, LowPercent: c.cfg.Images.LowPercent, MinAge: c.cfg.Images.MinAge,
-			MaxAge: c.cfg.Images.MaxAge},
-		ContainerLogs: logs.Limits{MaxSize: c.cfg.ContainerLogs.MaxSize, MaxFiles: c.cfg.ContainerLogs.MaxFiles},
-		Pressure:      policy, Reserved: kept, PodMaxPIDs: c.cfg.Node.PodMaxPIDs, Port: c.cfg.Node.Bind.Port(), KubeletDir: c.cfg.Node.KubeletDir,
-		CgroupNames: c.cgroupNames(), Recorder: c.recorder("kubelet"), Log: c.opt.Log.With("part", "agent"),
-	})
-	if err != nil {
+	if c.agent, err = agent.New(cfg); err != nil {
 		return err
 	}
 	c.agentFrom = c.stages.count()
@@ -70,6 +56,30 @@ func (c *Carob) startAgent(context.Context) error {
 	go srv.Serve(c.agentListener)
 	c.stages.onEnd("agent's server", srv.Close)
 	return nil
+}
+
+// agentConfig is what an agent of these settings needs.
+func (c *Carob) agentConfig(client kubernetes.Interface, recorder record.EventRecorder) (agent.Config, error) {
+	policy, err := pressurePolicy(c.cfg.Node.Eviction)
+	if err != nil {
+		return agent.Config{}, err
+	}
+	kept, err := reserved(c.cfg.Node)
+	if err != nil {
+		return agent.Config{}, err
+	}
+	return agent.Config{
+		NodeName: c.cfg.NodeName, Client: client, Informers: c.shared, Runtime: c.pods.runtime, Images: c.pods.images, Streaming: c.pods.streaming,
+		RuntimeName: c.pods.name, RuntimeVersion: c.pods.version, RuntimeChanged: c.pods.changed, ImageUsers: c.pods.users,
+		Root: c.cfg.Root, RunDir: c.cfg.RunDir(), MaxPods: c.cfg.MaxPods, MaxRestartPeriod: c.cfg.MaxContainerRestartPeriod, PodCIDR: nodeCIDR(c.cfg), NodeIPs: c.node,
+		Security: admit.Security{UnsafeSysctls: c.cfg.AllowedUnsafeSysctls, AppArmor: sys.AppArmor()},
+		ImageGC: imagegc.Policy{HighPercent: c.cfg.Images.HighPercent, LowPercent: c.cfg.Images.LowPercent, MinAge: c.cfg.Images.MinAge,
+			MaxAge: c.cfg.Images.MaxAge},
+		ContainerLogs: logs.Limits{MaxSize: c.cfg.ContainerLogs.MaxSize, MaxFiles: c.cfg.ContainerLogs.MaxFiles},
+		PodManifests:  c.cfg.Static.Manifests, PodManifestsURL: c.cfg.Static.URL,
+		Pressure: policy, Reserved: kept, PodMaxPIDs: c.cfg.Node.PodMaxPIDs, Port: c.cfg.Node.Bind.Port(), KubeletDir: c.cfg.Node.KubeletDir,
+		CgroupNames: c.cgroupNames(), Recorder: recorder, Log: c.opt.Log.With("part", "agent"),
+	}, nil
 }
 
 // serveAgent serves the agent's handler to others over TLS, if that is wanted: it asks the API server who they are and what they may do.

@@ -21,7 +21,7 @@ import (
 
 // Commands are those that are a Carob.
 func Commands() []*cobra.Command {
-	return []*cobra.Command{upCommand(), serverCommand(), runtimeCommand()}
+	return []*cobra.Command{upCommand(), serverCommand(), agentCommand(), runtimeCommand()}
 }
 
 const upLong = `Starts a one-node Kubernetes: control plane and node in one process, in the foreground. It says what it does and how

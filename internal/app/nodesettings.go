@@ -8,12 +8,22 @@ import (
 	"carob.dev/carob/internal/health"
 )
 
+// enough, in bytes, is what is to be free on a disk at most where nobody has said otherwise: a tenth of a large one is more than Pods need.
+const enough = 10 << 30
+
 // pressurePolicy is when the node ends Pods for want of something.
 func pressurePolicy(c config.Eviction) (pressure.Policy, error) {
 	thresholds, err := eviction.Config{Hard: c.Hard, Soft: c.Soft, SoftGrace: c.SoftGrace, MinReclaim: c.MinReclaim}.Thresholds()
 	if err != nil {
 		return pressure.Policy{}, &health.Problem{Code: "BadSetting", Severity: health.Error, What: "the settings of eviction are not understood", Why: err.Error(),
 			Fix: "correct them; carob server --help has examples"}
+	}
+	if c.Implied() {
+		for i, t := range thresholds {
+			if t.Signal == eviction.NodeFsAvailable || t.Signal == eviction.ImageFsAvailable {
+				thresholds[i].Value.Most = enough
+			}
+		}
 	}
 	return pressure.Policy{Thresholds: thresholds, Implied: c.Implied(), Transition: c.Transition, MaxGrace: c.MaxPodGrace}, nil
 }

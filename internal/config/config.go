@@ -24,6 +24,8 @@ type Config struct {
 	NodeName string
 	// APIBind is the address that the API server listens on. Port 0 is refused.
 	APIBind netip.AddrPort
+	// Static says where the Pods are that the node runs by itself.
+	Static Static
 	// Node says how the node's agent works.
 	Node Node
 	// PodCIDR is the cluster's range of Pod addresses; the node's own range is cut from it.

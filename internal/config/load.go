@@ -27,7 +27,7 @@ type setting struct {
 }
 
 func settings() []setting {
-	return slices.Concat(imageSettings(), logSettings(), nodeSettings(), evictionSettings(), []setting{
+	return slices.Concat(imageSettings(), logSettings(), nodeSettings(), evictionSettings(), staticSettings(), []setting{
 		{"node-name", "name of this node: a DNS subdomain (default: the machine's host name)",
 			func(c *Config) string { return c.NodeName },
 			func(c *Config, v string) error { c.NodeName = v; return nil }},
@@ -301,6 +301,7 @@ func (c Config) Validate() error {
 	c.Images.validate(bad)
 	c.ContainerLogs.validate(bad)
 	c.Node.validate(bad)
+	c.Static.validate(bad)
 	return errors.Join(errs...)
 }
 

@@ -49,6 +49,14 @@ func TestThresholds(t *testing.T) {
 	}
 }
 
+func TestAmount(t *testing.T) {
+	for a, want := range map[Amount]int64{{Fixed: 5}: 5, {Fraction: 0.1}: 100, {Fraction: 0.1, Most: 60}: 60, {Fraction: 0.1, Most: 600}: 100} {
+		if got := a.Of(1000); got != want {
+			t.Errorf("%+v: %d, want %d", a, got, want)
+		}
+	}
+}
+
 func ptr[T any](v T) *T { return &v }
 
 func fs(free, all, inodesFree, inodes uint64) *stats.FsStats {

@@ -67,18 +67,23 @@ func (s Signal) quantity(n int64) *resource.Quantity {
 	return resource.NewQuantity(n, resource.BinarySI)
 }
 
-// Amount is a number of bytes, inodes or processes, or a part of all of them. One of both is set.
+// Amount is a number of bytes, inodes or processes, or a part of all of them, but never more than Most, if that is set. Fixed or Fraction is set.
 type Amount struct {
 	Fixed    int64
 	Fraction float64
+	Most     int64
 }
 
 // Of is the amount where there are capacity in all.
 func (a Amount) Of(capacity int64) int64 {
+	n := a.Fixed
 	if a.Fraction > 0 {
-		return int64(float64(capacity) * a.Fraction)
+		n = int64(float64(capacity) * a.Fraction)
 	}
-	return a.Fixed
+	if a.Most > 0 {
+		n = min(n, a.Most)
+	}
+	return n
 }
 
 // Threshold says when too little is left.

@@ -157,7 +157,7 @@ func (r *Pods) metrics(ctx context.Context, pods []corev1.Pod) []metricsv1beta1.
 			continue
 		}
 		for _, s := range m.Pods {
-			if s.PodRef.UID != string(p.UID) {
+			if s.PodRef.Namespace != p.Namespace || s.PodRef.Name != p.Name { // not by UID: a static Pod's is other than its mirror's
 				continue
 			}
 			one := metricsv1beta1.PodMetrics{ObjectMeta: objectMeta(p.ObjectMeta, m.Node.CPU.Time), Timestamp: m.Node.CPU.Time, Window: metav1.Duration{Duration: m.window}}
