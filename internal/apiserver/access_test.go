@@ -3,6 +3,7 @@ package apiserver_test
 import (
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -152,7 +153,8 @@ func TestTokens(t *testing.T) {
 	}
 	review := must[*authenticationv1.TokenReview](t)(f.kube.AuthenticationV1().TokenReviews().Create(ctx,
 		&authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: tr.Status.Token}}, metav1.CreateOptions{}))
-	if !review.Status.Authenticated || !cmp.Equal(review.Status.Audiences, []string{auth.Issuer}) {
+	if !review.Status.Authenticated || !cmp.Equal(review.Status.Audiences, []string{auth.Issuer}) ||
+		!slices.Contains(review.Status.User.Groups, "system:authenticated") {
 		t.Errorf("review: %+v", review.Status)
 	}
 

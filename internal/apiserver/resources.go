@@ -4,6 +4,8 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
+	"k8s.io/apiserver/pkg/authentication/group"
+	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/registry/rest"
 	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
@@ -71,7 +73,7 @@ func newResources(cfg *Config, kinds []*api.Kind, all stores, tokens *auth.Token
 	out.add(authorization, "selfsubjectaccessreviews", review.SelfSubjectAccess(authz))
 	out.add(authorization, "selfsubjectrulesreviews", review.SelfSubjectRules(authz))
 	authentication := schema.GroupVersion{Group: "authentication.k8s.io", Version: "v1"}
-	out.add(authentication, "tokenreviews", review.Token(tokens, authenticator.Audiences{auth.Issuer}))
+	out.add(authentication, "tokenreviews", review.Token(group.NewTokenGroupAdder(tokens, []string{user.AllAuthenticated}), authenticator.Audiences{auth.Issuer}))
 	out.add(authentication, "selfsubjectreviews", review.SelfSubject())
 	return out, nil
 }

@@ -126,7 +126,7 @@ func (c *Carob) startControllers(ctx context.Context) error {
 	all, err := controller.All(controller.Config{
 		ClientFor:   func(name string) (kubernetes.Interface, error) { return kubernetes.NewForConfig(account(name)) },
 		MetadataFor: func(name string) (metadata.Interface, error) { return metadata.NewForConfig(account(name)) },
-		Discovery:   admin.Discovery(), Informers: c.shared, RecorderFor: c.recorder, RootCA: c.pki.CA(), Log: c.opt.Log.With("part", "controllers"),
+		Discovery:   admin.Discovery(), Informers: c.shared, RecorderFor: c.recorder, RootCA: c.pki.CA(), Sign: c.pki.Sign, Log: c.opt.Log.With("part", "controllers"),
 	})
 	if err != nil {
 		return err

@@ -22,6 +22,7 @@ import (
 
 	"carob.dev/carob/internal/controller/accounttoken"
 	"carob.dev/carob/internal/controller/attachdetach"
+	"carob.dev/carob/internal/controller/certificates"
 	"carob.dev/carob/internal/controller/clusterrole"
 	"carob.dev/carob/internal/controller/deployment"
 	"carob.dev/carob/internal/controller/endpointslice"
@@ -53,7 +54,9 @@ type Config struct {
 	RecorderFor func(component string) record.EventRecorder
 	// RootCA is the cluster's certificate authority in PEM.
 	RootCA []byte
-	Log    *slog.Logger
+	// Sign signs certificates with the cluster's authority.
+	Sign certificates.Sign
+	Log  *slog.Logger
 	// Clock is the real one if nil.
 	Clock clock.WithTicker
 }
@@ -68,8 +71,8 @@ type Runner interface {
 
 // All makes all controllers. They do nothing before their Run, which waits for the informers.
 func All(cfg Config) ([]Runner, error) {
-	if cfg.ClientFor == nil || cfg.MetadataFor == nil || cfg.Discovery == nil || cfg.Informers == nil || cfg.RecorderFor == nil || cfg.Log == nil {
-		return nil, errors.New("controllers: clients, discovery, informers, recorders and log are required")
+	if cfg.ClientFor == nil || cfg.MetadataFor == nil || cfg.Discovery == nil || cfg.Informers == nil || cfg.RecorderFor == nil || cfg.Sign == nil || cfg.Log == nil {
+		return nil, errors.New("controllers: clients, discovery, informers, recorders, signer and log are required")
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = clock.RealClock{}
@@ -96,6 +99,7 @@ func All(cfg Config) ([]Runner, error) {
 		{localpath.Name, cfg.localPath},
 		{clusterrole.Name, cfg.clusterRole},
 		{accounttoken.Name, cfg.accountToken},
+		{certificates.Name, cfg.certificates},
 	} {
 		client, err := cfg.ClientFor(c.name)
 		if err != nil {
@@ -206,6 +210,10 @@ func (cfg Config) localPath(client kubernetes.Interface) (Runner, error) {
 	return localpath.New(localpath.Config{
 		Client: client, Informers: cfg.Informers, Recorder: cfg.RecorderFor(localpath.Name), Log: cfg.Log, Clock: cfg.Clock,
 	})
+}
+
+func (cfg Config) certificates(client kubernetes.Interface) (Runner, error) {
+	return certificates.New(certificates.Config{Client: client, Informers: cfg.Informers, Sign: cfg.Sign, Log: cfg.Log, Clock: cfg.Clock})
 }
 
 // shared are the informers that the other controllers keep running, which the garbage collector then need not watch again.

@@ -2,6 +2,8 @@ package controller
 
 import (
 	"context"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -10,6 +12,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -100,7 +103,10 @@ func start(t *testing.T, objects ...runtime.Object) *cluster {
 		Informers:   factory,
 		RecorderFor: func(string) record.EventRecorder { return &record.FakeRecorder{} },
 		RootCA:      []byte("the authority"),
-		Log:         slog.New(slog.DiscardHandler),
+		Sign: func(*x509.CertificateRequest, []certificatesv1.KeyUsage, time.Duration) ([]byte, error) {
+			return nil, errors.New("signs nothing")
+		},
+		Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

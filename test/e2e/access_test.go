@@ -3,7 +3,16 @@
 package e2e
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/pem"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -16,6 +25,7 @@ func TestAccess(t *testing.T) {
 		f    func(*testing.T)
 	}{
 		{"InCluster", accessInCluster}, {"Roles", accessRoles}, {"BoundToken", accessBoundToken}, {"LegacyToken", accessLegacyToken},
+		{"Certificate", accessCertificate}, {"Taint", accessTaint},
 	} {
 		t.Run(v.name, v.f)
 	}
@@ -146,4 +156,92 @@ func accessLegacyToken(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// accessCertificate gets jane a certificate as the documentation of Kubernetes has it, and lets her in by it.
+func accessCertificate(t *testing.T) {
+	s := newSpace(t)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "janet", Organization: []string{"devs"}}}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := func(name string) string {
+		return "apiVersion: certificates.k8s.io/v1\nkind: CertificateSigningRequest\nmetadata: {name: " + name + "}\nspec:\n" +
+			"  signerName: kubernetes.io/kube-apiserver-client\n  usages: [client auth]\n  expirationSeconds: 3600\n  request: " +
+			base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})) + "\n"
+	}
+	name, unwanted := s.ns+"-janet", s.ns+"-unwanted"
+	s.apply(request(name))
+	s.apply(request(unwanted))
+	t.Cleanup(func() { s.try("delete", "csr", name, unwanted) })
+	wantMatch(t, "get csr", s.kubectl("get", "csr", name), `^NAME +AGE +SIGNERNAME +REQUESTOR +REQUESTEDDURATION +CONDITION$`,
+		`^`+name+` +[0-9]+s +kubernetes\.io/kube-apiserver-client +kubernetes-admin +60m +Pending$`)
+	want(t, "deny", s.kubectl("certificate", "deny", unwanted), "denied")
+	want(t, "approve", s.kubectl("certificate", "approve", name), "approved")
+	dir := t.TempDir()
+	s.eventually("the certificate is there", func() error {
+		out := s.kubectl("get", "csr", name, "-o", "jsonpath={.status.certificate}")
+		cert, err := base64.StdEncoding.DecodeString(out)
+		if err != nil || len(cert) == 0 {
+			return fmt.Errorf("%q %v", out, err)
+		}
+		return os.WriteFile(filepath.Join(dir, "cert.pem"), cert, 0o600)
+	})
+	wantMatch(t, "get csr", s.kubectl("get", "csr"), `^`+name+` .*Approved,Issued$`, `^`+unwanted+` .*Denied$`)
+	raw, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "key.pem"), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, stderr, err := s.try("--kubeconfig=/dev/null", "--server=https://127.0.0.1:6443", "--insecure-skip-tls-verify",
+		"--client-certificate="+filepath.Join(dir, "cert.pem"), "--client-key="+filepath.Join(dir, "key.pem"), "auth", "whoami")
+	if err != nil {
+		t.Fatalf("%v: %s", err, stderr)
+	}
+	want(t, "whoami", out, "janet", "[devs system:authenticated]")
+}
+
+// accessTaint evicts with kubectl's own words. The taint's effect is on Pods of this test alone: all others tolerate nothing but are protected by
+// being elsewhere, so a node that has no other Pods is made up for it.
+func accessTaint(t *testing.T) {
+	s := newSpace(t)
+	node := s.ns + ".example.com"
+	s.apply("apiVersion: v1\nkind: Node\nmetadata: {name: " + node + "}\n")
+	t.Cleanup(func() { s.try("delete", "node", node) })
+	on := func(name, tolerations string) string {
+		return podOf(name, "nodeName: "+node, "tolerations: "+tolerations, "terminationGracePeriodSeconds: 0", "containers:", container("main", forever))
+	}
+	s.apply(on("plain", "[]"))
+	s.apply(on("patient", `[{key: maintenance, operator: Exists, effect: NoExecute, tolerationSeconds: 1}]`))
+	s.apply(on("tolerant", `[{key: maintenance, operator: Exists, effect: NoExecute}]`))
+	s.kubectl("taint", "node", node, "maintenance=now:NoExecute")
+	deleted := func(name string) func() error {
+		return func() error {
+			out, stderr, _ := s.try("get", "pod", name, "-o", `jsonpath={.metadata.deletionTimestamp} {.status.conditions[?(@.type=="DisruptionTarget")].reason}`)
+			if strings.Contains(stderr, "not found") || strings.HasSuffix(out, "Z DeletionByTaintManager") {
+				return nil
+			}
+			return fmt.Errorf("%s %s", out, stderr)
+		}
+	}
+	s.eventually("the Pod that tolerates nothing is evicted", deleted("plain"))
+	s.eventually("the Pod that tolerates it for a second is evicted", deleted("patient"))
+	s.eventually("events", func() error {
+		out := s.kubectl("get", "events", "--field-selector", "reason=TaintManagerEviction", "-o", "jsonpath={.items[*].message}")
+		for _, name := range []string{"plain", "patient"} {
+			if !strings.Contains(out, "Marking for deletion Pod "+s.ns+"/"+name) {
+				return fmt.Errorf("%s", out)
+			}
+		}
+		return nil
+	})
+	if err := deleted("tolerant")(); err == nil {
+		t.Error("the Pod that tolerates it is evicted")
+	}
 }
