@@ -207,8 +207,7 @@ func accessCertificate(t *testing.T) {
 	want(t, "whoami", out, "janet", "[devs system:authenticated]")
 }
 
-// accessTaint evicts with kubectl's own words. The taint's effect is on Pods of this test alone: all others tolerate nothing but are protected by
-// being elsewhere, so a node that has no other Pods is made up for it.
+// accessTaint taints a node that is made up for it, so that the Pods of other tests stay where they are.
 func accessTaint(t *testing.T) {
 	s := newSpace(t)
 	node := s.ns + ".example.com"
