@@ -105,8 +105,11 @@ func (c *Controller) sync(ctx context.Context, key types.NamespacedName) error {
 		if v.Ephemeral == nil || v.Ephemeral.VolumeClaimTemplate == nil {
 			continue
 		}
-		if err := c.ensure(ctx, p, v); err != nil {
+		err := c.ensure(ctx, p, v)
+		if err != nil && !errors.Is(err, loop.ErrStale) {
 			c.events.Eventf(p, corev1.EventTypeWarning, "FailedBinding", "ephemeral volume %s: %v", v.Name, err)
+		}
+		if err != nil {
 			return fmt.Errorf("pod %s, ephemeral volume %s: %w", key, v.Name, err)
 		}
 	}
@@ -122,7 +125,11 @@ func (c *Controller) ensure(ctx context.Context, p *corev1.Pod, v *corev1.Volume
 		return err
 	}
 	claim := claimFor(p, v)
-	if _, err := c.client.CoreV1().PersistentVolumeClaims(p.Namespace).Create(ctx, claim, metav1.CreateOptions{}); err != nil {
+	_, err = c.client.CoreV1().PersistentVolumeClaims(p.Namespace).Create(ctx, claim, metav1.CreateOptions{})
+	if apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("PVC %s: %w", claim.Name, loop.ErrStale) // whose it is will be seen
+	}
+	if err != nil {
 		return fmt.Errorf("create PVC %s: %w", claim.Name, err)
 	}
 	return nil
