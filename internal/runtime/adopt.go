@@ -88,7 +88,7 @@ func (r *Runtime) loadContainers() error {
 		}
 		r.enlist(c)
 		r.names[c.name] = rec.ID
-		if err := r.undoCheckpoint(&rec); err != nil {
+		if err := r.undoCheckpoint(sb, &rec); err != nil {
 			return err
 		}
 	}

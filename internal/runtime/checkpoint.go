@@ -36,7 +36,7 @@ func (c *Config) checkpointCgroup(id string) string {
 }
 
 // CheckpointContainer writes a running container's processes, what it wrote, and what it is to the archive q.Location, an absolute path. It
-// runs on; it stands still while its memory is copied, and what it wrote is read just after. The archive gets its name when it is whole. After
+// runs on; it stands still while its memory is copied, and so does the Pod's network; what it wrote is read just after. The archive gets its name when it is whole. After
 // an error, or q.Timeout seconds (0: two minutes), nothing of it is left. A container that is to be killed is not checkpointed further.
 func (r *Runtime) CheckpointContainer(ctx context.Context, q *runtimeapi.CheckpointContainerRequest) error {
 	location := filepath.Clean(q.GetLocation())
@@ -85,7 +85,7 @@ func (r *Runtime) CheckpointContainer(ctx context.Context, q *runtimeapi.Checkpo
 	r.mu.Lock()
 	killed := c.killers > 0
 	r.mu.Unlock()
-	undo := r.undoCheckpoint(&rec)
+	undo := r.undoCheckpoint(c.sb, &rec)
 	switch {
 	case err == nil && undo == nil:
 		return nil
@@ -220,8 +220,8 @@ func (r *Runtime) checkpointContents(ctx context.Context, c *container, rec *con
 }
 
 // undoCheckpoint ends what is left of a checkpoint, done or cut off, by this process or an earlier one: its processes, the container's
-// standing still, its files. Without a checkpoint it does nothing.
-func (r *Runtime) undoCheckpoint(rec *containerRecord) error {
+// standing still, the Pod's silence, its files. Without a checkpoint it does nothing.
+func (r *Runtime) undoCheckpoint(sb *sandbox, rec *containerRecord) error {
 	work := r.cfg.checkpointDir(rec.ID)
 	if _, err := os.Lstat(work); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -231,6 +231,9 @@ func (r *Runtime) undoCheckpoint(rec *containerRecord) error {
 		return err
 	}
 	failpoint.Hit("runtime/checkpoint/ended")
+	if err := r.unlockNetwork(sb); err != nil {
+		return err
+	}
 	partial, err := os.ReadFile(filepath.Join(work, partialFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

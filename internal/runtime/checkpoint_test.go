@@ -84,7 +84,7 @@ const (
 	count      = "i=0; while :; do i=$((i+1)); echo $i; echo $i >/count; sleep 0.02; done"
 	wroteAll   = "echo core >$images/core-1.img\necho pages >$images/pages-1.img\necho log >$work/dump.log\necho stats >$work/stats-dump\n"
 	wroteSome  = "echo core >$images/core-1.img\necho '(00.1) fine' >$work/dump.log\necho '(00.2) Error (criu/tty.c:1): tty: broken' >>$work/dump.log\n"
-	saysFailed = `echo '{"level":"error","msg":"criu failed: type NOTIFY errno 0"}' >$log` + "\nexit 1\n"
+	saysFailed = `echo '{"level":"error","msg":"criu failed: type NOTIFY errno 0\\nlog file: /x"}' >$log` + "\nexit 1\n"
 )
 
 // freezes is a script that leaves a container standing still, and a child that outlives it.

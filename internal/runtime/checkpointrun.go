@@ -68,6 +68,7 @@ func (r *Runtime) runCheckpoint(ctx context.Context, rec *containerRecord, work,
 	}
 	said, _ := os.ReadFile(log)
 	cause := strings.TrimSpace(explain(string(said)+out.String(), nil))
+	cause, _, _ = strings.Cut(cause, "\nlog file: ") // runc's pointer to what is read here, and will be gone
 	dump, _ := os.ReadFile(filepath.Join(work, "dump.log"))
 	if list := checkpoint.LastErrors(string(dump), 3); len(list) > 0 {
 		cause = strings.Join(append([]string{cause}, list...), "; ")
