@@ -60,7 +60,9 @@ func TestWorkerPoints(t *testing.T) {
 		if *only != "" && *only != p.String() {
 			continue
 		}
+		began := time.Now()
 		n.life(t, p.String())
+		t.Logf("%v: died %v, %v", p, n.died, time.Since(began).Round(time.Millisecond))
 		if n.died {
 			died++
 		}

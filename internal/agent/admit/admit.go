@@ -32,6 +32,13 @@ func predicate(name, why string) *Rejection {
 
 // Check judges pod beside the others that the node has taken. It returns nil if the Pod may run.
 func Check(node *corev1.Node, others []*corev1.Pod, pod *corev1.Pod) *Rejection {
+	const linux = string(corev1.Linux)
+	if os, ok := pod.Labels[corev1.LabelOSStable]; ok && os != linux {
+		return reject("PodOSSelectorNodeLabelDoesNotMatch", "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label")
+	}
+	if pod.Spec.OS != nil && pod.Spec.OS.Name != corev1.Linux {
+		return reject("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS")
+	}
 	if r := fits(node, others, pod); r != nil {
 		return r
 	}

@@ -83,9 +83,6 @@ type Amounts struct {
 func ContainerAmounts(pod *corev1.Pod, c *corev1.Container) Amounts {
 	a := Amounts{CPURequest: c.Resources.Requests.Cpu().MilliValue(), CPULimit: c.Resources.Limits.Cpu().MilliValue(),
 		MemoryRequest: c.Resources.Requests.Memory().Value(), MemoryLimit: c.Resources.Limits.Memory().Value()}
-	if _, asked := c.Resources.Requests[corev1.ResourceCPU]; !asked {
-		a.CPURequest = a.CPULimit
-	}
 	if r := pod.Spec.Resources; r != nil {
 		if a.CPULimit == 0 {
 			a.CPULimit = r.Limits.Cpu().MilliValue()
@@ -93,6 +90,9 @@ func ContainerAmounts(pod *corev1.Pod, c *corev1.Container) Amounts {
 		if a.MemoryLimit == 0 {
 			a.MemoryLimit = r.Limits.Memory().Value()
 		}
+	}
+	if _, asked := c.Resources.Requests[corev1.ResourceCPU]; !asked {
+		a.CPURequest = a.CPULimit
 	}
 	return a
 }

@@ -85,6 +85,9 @@ func validatePodResources(path *field.Path, s *corev1.PodSpec) field.ErrorList {
 		return nil
 	}
 	at := path.Child("resources")
+	if s.OS != nil && s.OS.Name == corev1.Windows {
+		return field.ErrorList{field.Forbidden(at, "may not be set for a windows pod")}
+	}
 	var errs field.ErrorList
 	if r.Claims != nil {
 		errs = append(errs, field.Forbidden(at.Child("claims"), "claims may not be set for Resources at pod-level"))

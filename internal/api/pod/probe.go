@@ -51,6 +51,9 @@ func validateStopSignal(at *field.Path, s corev1.Signal, os *corev1.PodOS) field
 	if os == nil {
 		return field.ErrorList{field.Forbidden(at, "may not be set for containers with empty `spec.os.name`")}
 	}
+	if os.Name == corev1.Windows {
+		return rule.Known(at, s, corev1.SIGKILL, corev1.SIGTERM)
+	}
 	return rule.Known(at, s, stopSignals...)
 }
 

@@ -68,7 +68,9 @@ func TestValidateResize(t *testing.T) {
 			want: []string{"spec.containers[0].resources.limits: Forbidden: resource limits cannot be removed"}},
 		{name: "above its limit", change: func(p *corev1.Pod) { p.Spec.Containers[0].Resources.Requests = amounts("cpu", "3", "memory", "1Gi") },
 			want: []string{`spec.containers[0].resources.requests: Invalid value: "3": must be less than or equal to cpu limit of 2`}},
-		{name: "other order", change: func(p *corev1.Pod) { p.Spec.Containers[0], p.Spec.Containers[1] = p.Spec.Containers[1], p.Spec.Containers[0] },
+		{name: "other order", change: func(p *corev1.Pod) {
+			p.Spec.Containers[0], p.Spec.Containers[1] = p.Spec.Containers[1], p.Spec.Containers[0]
+		},
 			want: []string{"spec.containers[0].name: Forbidden: containers may not be renamed or reordered on resize",
 				"spec.containers[1].name: Forbidden: containers may not be renamed or reordered on resize"}},
 		{name: "an init container less", change: func(p *corev1.Pod) { p.Spec.InitContainers = p.Spec.InitContainers[1:] },
@@ -88,7 +90,9 @@ func TestValidateResize(t *testing.T) {
 			want: []string{`spec.resources.requests[cpu]: Invalid value: "1": must be greater than or equal to aggregate container requests of 2`}},
 		{name: "a static Pod", old: func(p *corev1.Pod) {
 			p.Annotations, p.Spec.NodeName = map[string]string{corev1.MirrorPodAnnotationKey: "x"}, "n"
-		}, change: func(p *corev1.Pod) { p.Spec.Containers[0].Resources.Requests = amounts("cpu", "1500m", "memory", "1Gi") },
+		}, change: func(p *corev1.Pod) {
+			p.Spec.Containers[0].Resources.Requests = amounts("cpu", "1500m", "memory", "1Gi")
+		},
 			want: []string{"[]: Forbidden: static pods cannot be resized"}},
 	} {
 		old := resizable(tt.old)

@@ -26,7 +26,6 @@ func unsupportedSpec(path *field.Path, s *corev1.PodSpec) field.ErrorList {
 	r.add(path.Child("resourceClaims"), len(s.ResourceClaims) > 0)
 	r.add(path.Child("schedulingGroup"), s.SchedulingGroup != nil)
 	r.add(path.Child("evictionResponders"), len(s.EvictionResponders) > 0)
-	r.add(path.Child("os", "name"), s.OS != nil && s.OS.Name == corev1.Windows)
 	if sc := s.SecurityContext; sc != nil {
 		at := path.Child("securityContext")
 		r.add(at.Child("seLinuxChangePolicy"), sc.SELinuxChangePolicy != nil)

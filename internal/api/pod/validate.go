@@ -146,6 +146,7 @@ func validateSpec(path *field.Path, s *corev1.PodSpec, isPod bool) field.ErrorLi
 		add(rule.Resources(path.Child("overhead"), &corev1.ResourceRequirements{Limits: s.Overhead}))
 	}
 	add(validateOS(path, s))
+	add(validateWindows(path, s))
 	add(unsupportedSpec(path, s))
 	return errs
 }
@@ -201,7 +202,7 @@ func validateHostnameOverride(path *field.Path, s *corev1.PodSpec) field.ErrorLi
 	return append(errs, rule.Subdomain(at, *s.HostnameOverride)...)
 }
 
-// validateOS lets Linux pass. Windows is a name that Kubernetes knows; Carob refuses it as unsupported.
+// validateOS knows Linux and Windows.
 func validateOS(path *field.Path, s *corev1.PodSpec) field.ErrorList {
 	switch {
 	case s.OS == nil:

@@ -159,7 +159,9 @@ func TestValidate(t *testing.T) {
 			"spec.containers[0].restartPolicyRules[0].exitCodes: Required value: must be specified",
 			`spec.containers[0].restartPolicyRules[1].exitCodes.operator: Unsupported value: "Like": supported values: "In", "NotIn"`,
 			"spec.containers[0].restartPolicyRules[1].exitCodes.values: Too many: 256: must have at most 255 items"}},
-		{"stop signal without an OS", func(p *corev1.Pod) { p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{StopSignal: ptr.To(corev1.SIGUSR1)} },
+		{"stop signal without an OS", func(p *corev1.Pod) {
+			p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{StopSignal: ptr.To(corev1.SIGUSR1)}
+		},
 			[]string{"spec.containers[0].lifecycle.stopSignal: Forbidden: may not be set for containers with empty `spec.os.name`"}},
 		{"stop signal", func(p *corev1.Pod) {
 			p.Spec.OS = &corev1.PodOS{Name: corev1.Linux}
