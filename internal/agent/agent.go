@@ -168,6 +168,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			return fmt.Errorf("agent: %w", err)
 		}
 	}
+	defer a.watchMemory()()
 	a.wg.Go(func() { a.rotator.Run(ctx) })
 	a.wg.Go(func() { a.watchRuntime(ctx) })
 	failed := make(chan error, 1)

@@ -27,6 +27,7 @@ import (
 	"carob.dev/carob/internal/agent/node"
 	"carob.dev/carob/internal/agent/pressure"
 	"carob.dev/carob/internal/agent/volume"
+	"carob.dev/carob/internal/sys"
 	"carob.dev/carob/internal/version"
 )
 
@@ -99,6 +100,8 @@ type Config struct {
 	// Volumes and Cgroups are the real ones when nil.
 	Volumes Volumes
 	Cgroups Cgroups
+	// Memory is the kernel's when Cgroups is nil; else nil for none.
+	Memory MemoryWatch
 }
 
 func (c *Config) check() error {
@@ -140,6 +143,11 @@ func (c *Config) check() error {
 		c.RuntimeName, c.RuntimeVersion = "carob", version.Get().Version
 	}
 	if c.Cgroups == nil {
+		if watch, err := sys.NewOOMWatch(); err == nil {
+			c.Memory = watch
+		} else {
+			c.Log.Warn("processes that are killed for want of memory are not told of", "error", err)
+		}
 		c.Cgroups = kernelCgroups{}
 		if c.CgroupNames.Systemd {
 			c.Cgroups = systemdCgroups{}

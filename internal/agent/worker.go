@@ -48,7 +48,9 @@ type worker struct {
 	// backingOff are the containers whose back-off has been told.
 	backingOff map[string]int32
 	// waits is what a Pod that is past its grace period has been told to wait for.
-	waits      string
+	waits string
+	// killed are the containers of which a process was killed for want of memory, each with when to look whether it lives on.
+	killed     map[string]time.Time
 	discarding bool
 	volumes    volumeWork
 	timer      clock.Timer
@@ -94,7 +96,7 @@ func newWorker(a *Agent, pod *corev1.Pod, f *podstate.Facts) *worker {
 	w := &worker{a: a, static: static.Is(pod), uid: pod.UID, namespace: pod.Namespace, name: pod.Name, ended: make(chan struct{}),
 		log: a.cfg.Log.With("pod", pod.Namespace+"/"+pod.Name, "uid", pod.UID), pod: pod, asked: pod, facts: f,
 		images: map[string]pull.Result{}, volumeImages: map[string]map[string]string{},
-		cancels: map[string]context.CancelFunc{}, tries: map[string]int{}, probes: map[probeKey]context.CancelFunc{}, backingOff: map[string]int32{},
+		cancels: map[string]context.CancelFunc{}, tries: map[string]int{}, probes: map[probeKey]context.CancelFunc{}, backingOff: map[string]int32{}, killed: map[string]time.Time{},
 		inbox: inbox{wake: make(chan struct{}, 1)}}
 	if f == nil {
 		w.facts = podstate.New(pod, now)
@@ -213,7 +215,7 @@ func (w *worker) step(ctx context.Context) {
 			next = at
 		}
 	}
-	w.sleepUntil(next, now)
+	w.sleepUntil(w.tellKilled(now, next), now)
 }
 
 func (w *worker) sleepUntil(at, now time.Time) {
@@ -396,8 +398,10 @@ func (w *worker) observeContainer(c *runtimeapi.ContainerStatus) {
 	switch c.GetState() {
 	case runtimeapi.ContainerState_CONTAINER_RUNNING:
 		s.State = podstate.Running
+		w.followMemory(s.ID, true)
 	case runtimeapi.ContainerState_CONTAINER_EXITED:
 		s.State = podstate.Exited
+		w.followMemory(s.ID, false)
 		if cur := w.facts.Containers[s.Name]; cur != nil && cur.ID == s.ID && cur.State != podstate.Exited {
 			s.Message = joinMessages(s.Message, w.terminationMessage(c))
 			w.a.rotator.End(s.ID)

@@ -98,6 +98,9 @@ func TestTraps(t *testing.T) {
 			if out, _, err := s.try("logs", "web"); err != nil || !strings.Contains(out, "child ended with 137") {
 				return fmt.Errorf("%q %v", out, err)
 			}
+			if out := s.kubectl("get", "events", "--field-selector", "reason=OOMKilling"); !strings.Contains(out, "killed a process of container main") {
+				return fmt.Errorf("no event: %s", out)
+			}
 			return nil
 		})
 	})
