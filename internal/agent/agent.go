@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -74,6 +75,7 @@ type Agent struct {
 	resting bool
 
 	statics *statics
+	ips     atomic.Pointer[[]netip.Addr]
 }
 
 // New returns an Agent. It reads what the machine has, and touches nothing.
@@ -87,12 +89,13 @@ func New(cfg Config) (*Agent, error) {
 	}
 	a := &Agent{cfg: cfg, machine: machine, workers: map[types.UID]*worker{}, wishes: map[types.UID]wish{},
 		puller: pull.New(cfg.Images, cfg.Recorder, cfg.Clock), handlers: probe.New(cfg.Runtime, cfg.kubernetesMinor())}
+	a.ips.Store(&cfg.NodeIPs)
 	kept := cfg.Reserved
 	kept.Memory += eviction.HardReserve(cfg.Pressure.Thresholds, eviction.MemoryAvailable, machine.Memory)
 	kept.Storage += eviction.HardReserve(cfg.Pressure.Thresholds, eviction.NodeFsAvailable, machine.Storage)
 	a.node = node.New(node.Config{Name: cfg.NodeName, Client: cfg.Client, Images: cfg.Images, Runtime: cfg.Runtime, MaxPods: cfg.MaxPods,
-		PodCIDR: cfg.PodCIDR, IPs: cfg.NodeIPs, Port: cfg.Port, Machine: machine, KubernetesVersion: version.KubernetesVersion,
-		Reserved: kept, Pressure: func() []corev1.NodeConditionType { return a.pressure.Conditions() },
+		PodCIDR: cfg.PodCIDR, IPs: func() []netip.Addr { return *a.ips.Load() }, Port: cfg.Port, Machine: machine, KubernetesVersion: version.KubernetesVersion,
+		Reserved: kept, Pressure: func() []corev1.NodeConditionType { return a.pressure.Conditions() }, ShuttingDown: a.Resting,
 		RuntimeVersion: cfg.RuntimeName + "://" + cfg.RuntimeVersion, Recorder: cfg.Recorder, Log: cfg.Log, Clock: cfg.Clock, VolumesInUse: a.volumesInUse})
 	self := &corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: cfg.NodeName, UID: types.UID(cfg.NodeName)}
 	a.images = imagegc.New(imagegc.Config{Images: cfg.Images, Containers: cfg.ImageUsers, Policy: cfg.ImageGC, Recorder: cfg.Recorder,

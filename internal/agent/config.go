@@ -164,13 +164,6 @@ func (c *Config) record(uid types.UID) string {
 	return filepath.Join(c.recordsDir(), string(uid)+".json")
 }
 func (c *Config) kubernetesMinor() string { return minor(version.KubernetesVersion) }
-func (c *Config) hostIPs() []string {
-	var list []string
-	for _, ip := range c.NodeIPs {
-		list = append(list, ip.String())
-	}
-	return list
-}
 
 // minor turns v1.37.2 into 1.37.
 func minor(v string) string {

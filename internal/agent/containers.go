@@ -153,7 +153,7 @@ func (a *Agent) createContainer(ctx context.Context, in criconf.ContainerInput, 
 		ConfigMap:   func(name string) (*corev1.ConfigMap, error) { return a.sources.GetConfigMap(ctx, pod.Namespace, name) },
 		Secret:      func(name string) (*corev1.Secret, error) { return a.sources.GetSecret(ctx, pod.Namespace, name) },
 		Services:    criconf.ServiceEnv(services, pod.Namespace, links),
-		Facts:       downward.Facts{HostIPs: a.cfg.hostIPs(), PodIPs: ips},
+		Facts:       downward.Facts{HostIPs: a.hostIPs(), PodIPs: ips},
 		Allocatable: a.node.Allocatable()})
 	if err != nil {
 		return "", reasonConfigError, err

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"carob.dev/carob/internal/agent/eviction"
 	"carob.dev/carob/internal/agent/podstate"
 )
 
@@ -17,22 +18,38 @@ const (
 )
 
 // Rest stops the containers of all Pods gracefully, with their preStop hooks and grace periods, and their sandboxes. The Pods stay in the
-// API; those that are to go on do so when the node's next agent starts. tell is called for each Pod that rests. Run goes on meanwhile. An
+// API; those that are to go on do so when the node's next agent starts. Pods of the system rest after all others, which may need them. tell is called for each Pod that rests. Run goes on meanwhile. An
 // error names the Pods that cannot be stopped.
 func (a *Agent) Rest(ctx context.Context, tell func(namespace, name string)) error {
 	a.mu.Lock()
 	a.resting = true
-	var all []*worker
+	var usual, system []*worker
 	for _, w := range a.workers {
-		all = append(all, w)
+		if eviction.Critical(w.granted.Load()) {
+			system = append(system, w)
+		} else {
+			usual = append(usual, w)
+		}
 	}
 	a.mu.Unlock()
+	a.node.Urgent() // it takes no more Pods
+	return errors.Join(restAll(ctx, usual, tell), restAll(ctx, system, tell))
+}
+
+// Resting says that all Pods are being put to rest.
+func (a *Agent) Resting() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.resting
+}
+
+func restAll(ctx context.Context, list []*worker, tell func(namespace, name string)) error {
 	var (
 		wg   sync.WaitGroup
 		mu   sync.Mutex // guards errs
 		errs []error
 	)
-	for _, w := range all {
+	for _, w := range list {
 		wg.Go(func() {
 			if err := w.putToRest(ctx, tell); err != nil {
 				mu.Lock()

@@ -105,7 +105,7 @@ func newWorker(a *Agent, pod *corev1.Pod, f *podstate.Facts) *worker {
 	w.pod = w.facts.Granted.In(pod)
 	w.granted.Store(w.pod)
 	w.facts.MaxBackoff = a.cfg.MaxRestartPeriod
-	w.facts.HostIPs, w.facts.Runtime = a.cfg.hostIPs(), a.cfg.RuntimeName
+	w.facts.HostIPs, w.facts.Runtime = a.hostIPs(), a.cfg.RuntimeName
 	w.status.init(pod, w.facts)
 	return w
 }

@@ -48,6 +48,7 @@ func (c *Carob) startAgent(context.Context) error {
 		return err
 	}
 	c.stages.run("node agent", c.agent.Run)
+	c.stages.run("addresses of the node", c.followAddresses)
 	c.stages.run("local volumes", c.local.Run)
 	mux := http.NewServeMux()
 	mux.Handle("/", c.agent.Handler())

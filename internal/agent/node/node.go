@@ -38,13 +38,16 @@ type Config struct {
 	Runtime cri.RuntimeService
 	MaxPods int
 	PodCIDR netip.Prefix
-	IPs     []netip.Addr
+	// IPs are its addresses now, the main one first.
+	IPs     func() []netip.Addr
 	Port    uint16
 	Machine Machine
 	// Reserved is what Pods never get.
 	Reserved Reserved
 	// Pressure are the conditions that tell of it; Urgent is to be called when they change. Nil: there never are any.
-	Pressure          func() []corev1.NodeConditionType
+	Pressure func() []corev1.NodeConditionType
+	// ShuttingDown says that the node puts its Pods to rest. Nil: it never does.
+	ShuttingDown      func() bool
 	KubernetesVersion string
 	// RuntimeVersion is the runtime's name and version, as containerd://v2.4.2.
 	RuntimeVersion string
@@ -99,7 +102,7 @@ func (n *Node) Urgent() {
 }
 
 func (n *Node) facts() facts {
-	return facts{machine: n.cfg.Machine, reserved: n.cfg.Reserved, maxPods: n.cfg.MaxPods, ips: n.cfg.IPs, port: n.cfg.Port, kubernetesVersion: n.cfg.KubernetesVersion, runtimeVersion: n.cfg.RuntimeVersion}
+	return facts{machine: n.cfg.Machine, reserved: n.cfg.Reserved, maxPods: n.cfg.MaxPods, ips: n.cfg.IPs(), port: n.cfg.Port, kubernetesVersion: n.cfg.KubernetesVersion, runtimeVersion: n.cfg.RuntimeVersion}
 }
 
 // Run registers the node once it is Up and keeps it current until ctx ends.
@@ -192,6 +195,9 @@ func (n *Node) look(ctx context.Context) facts {
 		f.pressure = n.cfg.Pressure()
 	}
 	f.images = n.images
+	if n.cfg.ShuttingDown != nil && n.cfg.ShuttingDown() && f.notReady == "" {
+		f.notReady = "node is shutting down"
+	}
 	f.handlers, f.features = st.GetRuntimeHandlers(), st.GetFeatures()
 	for _, c := range st.GetStatus().GetConditions() {
 		if !c.GetStatus() && (c.GetType() == runtimeapi.RuntimeReady || c.GetType() == runtimeapi.NetworkReady) { // others are a runtime's own

@@ -21,7 +21,7 @@ func testNode(client *fake.Clientset, c *testclock.FakeClock) *Node {
 	images := critest.NewFakeImageService()
 	images.SetFakeImages([]string{"b:1"})
 	return New(Config{Name: "n.example", Client: client, Images: images, Runtime: critest.NewFakeRuntimeService(), MaxPods: 7,
-		PodCIDR: netip.MustParsePrefix("10.42.0.0/24"), IPs: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
+		PodCIDR: netip.MustParsePrefix("10.42.0.0/24"), IPs: func() []netip.Addr { return []netip.Addr{netip.MustParseAddr("192.0.2.1")} },
 		Machine:           Machine{CPUs: 2, Memory: 4 << 30, Storage: 100 << 30, HugePages: map[int64]int64{2 << 20: 4 << 20}, Arch: "amd64", BootID: "boot", Hostname: "h"},
 		Reserved:          Reserved{MilliCPU: 500, Memory: 100 << 20, Storage: 10 << 30},
 		KubernetesVersion: "v1.37.2", Recorder: record.NewFakeRecorder(100), Log: slog.New(slog.DiscardHandler), Clock: c})

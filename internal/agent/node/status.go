@@ -50,6 +50,11 @@ func capacity(f facts) corev1.ResourceList {
 	return list
 }
 
+// declaredFeatures are those of the features that Kubernetes 1.37 has nodes declare that this agent has, by name.
+func declaredFeatures() []string {
+	return []string{"InPlacePodLevelResourcesVerticalScaling", "RestartAllContainersOnContainerExits"}
+}
+
 // Reserved is what Pods never get of the machine: CPU in thousandths of a core, memory and storage in bytes, a number of processes.
 type Reserved struct{ MilliCPU, Memory, Storage, PIDs int64 }
 
@@ -82,6 +87,7 @@ func status(f facts, old *corev1.NodeStatus, now time.Time) corev1.NodeStatus {
 		Architecture: f.machine.Arch, Swap: &corev1.NodeSwapStatus{Capacity: &swap}}
 	s.Images = imageList(f.images)
 	s.RuntimeHandlers, s.Features = runtimeHandlers(f.handlers), runtimeFeatures(f.features)
+	s.DeclaredFeatures = declaredFeatures()
 	ready := condition{corev1.NodeReady, corev1.ConditionTrue, "KubeletReady", "kubelet is posting ready status"}
 	if f.notReady != "" {
 		ready = condition{corev1.NodeReady, corev1.ConditionFalse, "KubeletNotReady", f.notReady}
