@@ -60,6 +60,8 @@ type Agent struct {
 	// volumes, sources and ranges are set once Run has begun.
 	volumes Volumes
 	drivers atomic.Pointer[csi.Node]
+	// inUse is held while the API is told which volumes are in use.
+	inUse   sync.Mutex
 	sources *followed
 	ranges  *idrange.Ranges
 

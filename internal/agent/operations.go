@@ -100,8 +100,10 @@ func (w *worker) prepare() func(context.Context) func() {
 			if ctx.Err() != nil {
 				return
 			}
-			for _, m := range volumeErrors(err) {
-				w.event(corev1.EventTypeWarning, "FailedMount", m)
+			if !volume.Attaching(err) || w.tries["prepare"] >= patientTries {
+				for _, m := range volumeErrors(err) {
+					w.event(corev1.EventTypeWarning, "FailedMount", m)
+				}
 			}
 			w.trouble("prepare", err)
 			if soon := a.cfg.Clock.Now().Add(pendingPause); volume.Pending(err) && w.facts.Trouble.RetryAt.After(soon) {
@@ -114,6 +116,9 @@ func (w *worker) prepare() func(context.Context) func() {
 // pendingPause is the longest time between two looks at a claim that is not bound or a volume that is not attached, of which a node is not told:
 // two small requests each time.
 const pendingPause = 2 * time.Second
+
+// patientTries is how often it is no news that a volume is not attached yet.
+const patientTries = 5
 
 // volumeErrors are the messages of the volumes that failed, or that of err as a whole.
 func volumeErrors(err error) []string {

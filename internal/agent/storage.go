@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,8 @@ import (
 	"path/filepath"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"carob.dev/carob/internal/agent/volume"
@@ -25,7 +28,7 @@ func (a *Agent) makeVolumes(ctx context.Context) error {
 		shown = a.cfg.KubeletDir
 	}
 	drivers, err := csi.New(csi.Config{NodeName: a.cfg.NodeName, Client: a.cfg.Client, Secret: a.sources.GetSecret, Token: a.cfg.token, Root: a.cfg.Root,
-		Shown: shown, Changed: a.driversChanged, Log: a.cfg.Log, Clock: a.cfg.Clock})
+		Shown: shown, Changed: a.driversChanged, InUseChanged: a.tellVolumesInUse, Log: a.cfg.Log, Clock: a.cfg.Clock})
 	if err != nil {
 		return err
 	}
@@ -62,9 +65,8 @@ func linkTo(name, root string) error {
 	return os.Symlink(root, name)
 }
 
-// driversChanged has what may have failed for want of a driver tried again, and the node's status say which volumes are in use.
+// driversChanged has what may have failed for want of a driver tried again.
 func (a *Agent) driversChanged() {
-	a.node.Poke()
 	a.sourcesChanged()
 }
 
@@ -82,6 +84,22 @@ func (a *Agent) volumesInUse() []corev1.UniqueVolumeName {
 		return d.InUse()
 	}
 	return nil
+}
+
+// tellVolumesInUse writes which volumes are in use into the node's status at once.
+func (a *Agent) tellVolumesInUse(ctx context.Context) error {
+	a.inUse.Lock() // the later list must be the one that stays
+	defer a.inUse.Unlock()
+	list := a.volumesInUse()
+	if list == nil {
+		list = []corev1.UniqueVolumeName{}
+	}
+	patch, err := json.Marshal(map[string]any{"status": map[string]any{"volumesInUse": list}})
+	if err != nil {
+		return err
+	}
+	_, err = a.cfg.Client.CoreV1().Nodes().Patch(ctx, a.cfg.NodeName, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+	return err
 }
 
 func (a *Agent) nodeLabels() (map[string]string, error) {

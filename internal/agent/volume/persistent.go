@@ -38,6 +38,15 @@ func Pending(err error) bool {
 	return errors.As(err, &claim) || errors.As(err, &attach)
 }
 
+// Attaching says that all that fails is that volumes are not attached yet, which takes its time.
+func Attaching(err error) bool {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return !slices.ContainsFunc(joined.Unwrap(), func(e error) bool { return !Attaching(e) })
+	}
+	var attach *csi.AttachError
+	return errors.As(err, &attach)
+}
+
 // claimOf finds the volume that is bound to the claim of vol; false if vol has none.
 func (v *Volumes) claimOf(ctx context.Context, pod *corev1.Pod, vol *corev1.Volume) (p persistent, ok bool, err error) {
 	name := ""

@@ -1,6 +1,7 @@
 package csi
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -215,8 +216,17 @@ func TestAttached(t *testing.T) {
 	}
 	a.Status = storagev1.VolumeAttachmentStatus{Attached: true, AttachmentMetadata: map[string]string{"device": "/dev/x"}}
 	b.client.StorageV1().VolumeAttachments().Update(t.Context(), a, metav1.UpdateOptions{})
+	b.node.cfg.InUseChanged = func(context.Context) error { return errors.New("the API is away") }
+	if _, err := b.node.Publish(t.Context(), persistent("one")); err == nil || !strings.Contains(err.Error(), "the API is away") || len(b.driver.told()) != 0 {
+		t.Errorf("mounted before it was told: %v", err)
+	}
+	var inUse []corev1.UniqueVolumeName
+	b.node.cfg.InUseChanged = func(context.Context) error { inUse = b.node.InUse(); return nil }
 	if _, err := b.node.Publish(t.Context(), persistent("one")); err != nil {
 		t.Fatal(err)
+	}
+	if len(inUse) != 1 {
+		t.Errorf("told: %v", inUse)
 	}
 	if got := b.driver.last.GetPublishContext()["device"]; got != "/dev/x" {
 		t.Errorf("publish context %q", got)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
-	"slices"
 
 	spec "github.com/container-storage-interface/spec/lib/go/csi"
 	corev1 "k8s.io/api/core/v1"
@@ -39,18 +38,18 @@ func (n *Node) expand(ctx context.Context, r *request) error {
 
 // tellSize writes a claim's new size into its status and drops what said that it was to grow.
 func (n *Node) tellSize(ctx context.Context, claim *corev1.PersistentVolumeClaim, size string) error {
-	left := slices.DeleteFunc(slices.Clone(claim.Status.Conditions), func(c corev1.PersistentVolumeClaimCondition) bool {
-		return c.Type == corev1.PersistentVolumeClaimFileSystemResizePending || c.Type == corev1.PersistentVolumeClaimResizing
-	})
+	drop := func(t corev1.PersistentVolumeClaimConditionType) map[string]any {
+		return map[string]any{"type": t, "$patch": "delete"}
+	}
 	patch, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"uid": claim.UID},
-		"status": map[string]any{"capacity": map[string]string{"storage": size}, "conditions": left,
-			"allocatedResourceStatuses": map[string]any{"storage": nil}},
+		"status": map[string]any{"capacity": map[string]string{"storage": size}, "allocatedResourceStatuses": map[string]any{"storage": nil},
+			"conditions": []any{drop(corev1.PersistentVolumeClaimFileSystemResizePending), drop(corev1.PersistentVolumeClaimResizing)}},
 	})
 	if err != nil {
 		return err
 	}
-	_, err = n.cfg.Client.CoreV1().PersistentVolumeClaims(claim.Namespace).Patch(ctx, claim.Name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+	_, err = n.cfg.Client.CoreV1().PersistentVolumeClaims(claim.Namespace).Patch(ctx, claim.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
 	if err != nil {
 		return fmt.Errorf("tell claim %s/%s its size: %w", claim.Namespace, claim.Name, err)
 	}

@@ -27,9 +27,11 @@ type Config struct {
 	Token  func(ctx context.Context, pod *corev1.Pod, spec authenticationv1.TokenRequestSpec) (*authenticationv1.TokenRequestStatus, error)
 	// Root is the agent's folder; Shown is its name for drivers, which have it mounted: Root itself when empty.
 	Root, Shown string
-	// Changed is called when a driver came or went, or when what InUse tells has changed.
+	// Changed is called when a driver came or went. May be nil.
 	Changed func()
-	Log     *slog.Logger
+	// InUseChanged tells the API what InUse tells, before a volume is mounted and after it has gone. May be nil.
+	InUseChanged func(ctx context.Context) error
+	Log          *slog.Logger
 	// Clock is the wall clock when nil.
 	Clock clock.Clock
 }
@@ -43,6 +45,8 @@ type Node struct {
 	drivers map[string]*driver
 	// volumes are those that are staged or published here, or may be.
 	volumes map[volumeKey]*volume
+	// untold says that the API has not been told yet which volumes are in use.
+	untold bool
 }
 
 // volumeKey tells volumes apart.

@@ -192,7 +192,10 @@ func (n *Node) mount(ctx context.Context, r *request, v *volume, known bool) err
 		if err := rec.write(filepath.Join(n.cfg.Root, publishRecordDir(r.Pod.UID, r.Name))); err != nil {
 			return fmt.Errorf("write down what is about to be published: %w", err)
 		}
-		n.note(v, func() { v.pods[r.Pod.UID], v.attached = true, v.attached || attach })
+		// Whoever detaches volumes must know that this one is in use before it is.
+		if err := n.note(ctx, v, func() { v.pods[r.Pod.UID], v.attached = true, v.attached || attach }); err != nil {
+			return err
+		}
 		failpoint.Hit("volume/csi/recorded")
 	}
 	capability := r.capability()
@@ -229,22 +232,31 @@ func (n *Node) mount(ctx context.Context, r *request, v *volume, known bool) err
 }
 
 // note changes what is known of a volume, and tells if InUse changes.
-func (n *Node) note(v *volume, change func()) {
+func (n *Node) note(ctx context.Context, v *volume, change func()) error {
 	n.mu.Lock()
 	before := v.attached
 	change()
-	after := v.attached
+	n.untold = n.untold || before != v.attached
+	tell := n.untold && n.cfg.InUseChanged != nil
 	n.mu.Unlock()
-	if before != after && n.cfg.Changed != nil {
-		n.cfg.Changed()
+	if !tell {
+		return nil
 	}
+	err := n.cfg.InUseChanged(ctx)
+	n.mu.Lock()
+	n.untold = err != nil
+	n.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("tell the API which volumes are in use: %w", err)
+	}
+	return nil
 }
 
 // attached returns what the attaching has told, once it is done.
 func (n *Node) attached(ctx context.Context, key volumeKey, name string) (map[string]string, error) {
 	a, err := n.cfg.Client.StorageV1().VolumeAttachments().Get(ctx, name, metav1.GetOptions{})
 	switch {
-	case apierrors.IsNotFound(err):
+	case apierrors.IsNotFound(err), apierrors.IsForbidden(err): // a node may not ask after what does not concern it, nor after nothing
 		return nil, &AttachError{key.driver, key.handle, "nobody has begun"}
 	case err != nil:
 		return nil, fmt.Errorf("look up VolumeAttachment %s: %w", name, err)

@@ -121,10 +121,13 @@ func (n *Node) unstage(ctx context.Context, d *driver, v *volume, key volumeKey)
 			return err
 		}
 	}
-	n.note(v, func() {
+	err = n.note(ctx, v, func() {
 		v.staged, v.attached = false, false
 		delete(n.volumes, key)
 	})
+	if err != nil { // the node's next status says it
+		n.cfg.Log.Warn("a volume is not in use any more", "driver", key.driver, "volume", key.handle, "error", err)
+	}
 	return nil
 }
 
