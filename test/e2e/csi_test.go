@@ -90,7 +90,9 @@ func pvc(name string) string {
 // TestCSI has Kubernetes' own provisioner, attacher and resizer work beside a driver: a claim gets a volume, which is attached, mounted, grown, kept
 // over a crash of the node, detached and deleted.
 func TestCSI(t *testing.T) {
-	s := newSpace(t)
+	c := newCluster(t)
+	c.up(t)
+	s := c.space(t)
 	bin := os.Getenv("CSI_BINARIES")
 	if bin == "" {
 		t.Fatal("run this with make csi, which builds what it needs")
@@ -158,6 +160,14 @@ func TestCSI(t *testing.T) {
 	s.ready("inline")
 	if got := s.sh("inline", "", "cat /v/for"); got != "inline" {
 		t.Errorf("a volume of the Pod's own, for %q", got)
+	}
+
+	// The node's agent dies, and finds its volumes and its drivers again.
+	c.kill(t)
+	c.up(t)
+	s.ready("web", "inline", "driver")
+	if got := s.sh("web", "", "cat /v/f; echo y >> /v/f"); got != "x\n" {
+		t.Errorf("after the agent's death: %q", got)
 	}
 
 	s.kubectl("delete", "pod", "web", "inline")
