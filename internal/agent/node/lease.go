@@ -47,8 +47,9 @@ func (n *Node) writeLease(ctx context.Context, lease *coordinationv1.Lease) (*co
 	now := metav1.NewMicroTime(n.cfg.Clock.Now())
 	if lease == nil {
 		seconds := int32(leaseDuration / time.Second)
-		made, err := api.Create(ctx, &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: n.cfg.Name, Namespace: corev1.NamespaceNodeLease},
-			Spec: coordinationv1.LeaseSpec{HolderIdentity: &n.cfg.Name, LeaseDurationSeconds: &seconds, RenewTime: &now}}, metav1.CreateOptions{})
+		made, err := api.Create(ctx, &coordinationv1.Lease{
+			ObjectMeta: metav1.ObjectMeta{Name: n.cfg.Name, Namespace: corev1.NamespaceNodeLease, OwnerReferences: n.owner(ctx)},
+			Spec:       coordinationv1.LeaseSpec{HolderIdentity: &n.cfg.Name, LeaseDurationSeconds: &seconds, RenewTime: &now}}, metav1.CreateOptions{})
 		if !apierrors.IsAlreadyExists(err) {
 			return made, err
 		}
@@ -57,6 +58,18 @@ func (n *Node) writeLease(ctx context.Context, lease *coordinationv1.Lease) (*co
 		}
 	}
 	fresh := lease.DeepCopy()
+	if len(fresh.OwnerReferences) == 0 {
+		fresh.OwnerReferences = n.owner(ctx)
+	}
 	fresh.Spec.RenewTime, fresh.Spec.HolderIdentity = &now, &n.cfg.Name
 	return api.Update(ctx, fresh, metav1.UpdateOptions{})
+}
+
+// owner is the Node, with which the lease is to go. Before there is one, the lease has no owner: the next renewal tries again.
+func (n *Node) owner(ctx context.Context) []metav1.OwnerReference {
+	node, err := n.cfg.Client.CoreV1().Nodes().Get(ctx, n.cfg.Name, metav1.GetOptions{})
+	if err != nil {
+		return nil
+	}
+	return []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: node.Name, UID: node.UID}}
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -75,6 +76,13 @@ func TestNodeRegistersAndRenews(t *testing.T) {
 		until(t, "not both wait", func() bool { return c.Waiters() == 2 }) // the status and the lease
 		c.Step(10 * time.Second)
 		until(t, "the lease is not renewed", func() bool { return renewed().Equal(c.Now()) })
+	}
+	lease, err := client.CoordinationV1().Leases(corev1.NamespaceNodeLease).Get(t.Context(), "n.example", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: "n.example", UID: node.UID}}, lease.OwnerReferences); diff != "" {
+		t.Errorf("the lease's owner (-want +got):\n%s", diff)
 	}
 	for _, a := range client.Actions() {
 		if a.GetVerb() == "patch" && a.GetResource().Resource == "nodes" && c.Since(time.Unix(1_700_000_000, 0)) > time.Minute {

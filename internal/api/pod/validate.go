@@ -201,14 +201,3 @@ func validateHostnameOverride(path *field.Path, s *corev1.PodSpec) field.ErrorLi
 	}
 	return append(errs, rule.Subdomain(at, *s.HostnameOverride)...)
 }
-
-// validateOS knows Linux and Windows.
-func validateOS(path *field.Path, s *corev1.PodSpec) field.ErrorList {
-	switch {
-	case s.OS == nil:
-		return nil
-	case s.OS.Name == "":
-		return field.ErrorList{field.Required(path.Child("os", "name"), "")}
-	}
-	return rule.Known(path.Child("os"), s.OS.Name, corev1.Linux, corev1.Windows)
-}
