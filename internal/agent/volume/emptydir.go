@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 )
@@ -32,11 +33,15 @@ func setupEmptyDir(dir string, pod *corev1.Pod, src *corev1.EmptyDirVolumeSource
 	return mount()
 }
 
-// emptyDirRoot is the top folder: open to all unless the volume says otherwise, and the Pod's fsGroup may write to it.
+// emptyDirRoot is the top folder: open to all unless the volume says otherwise, and the Pod's fsGroup may write to it. In memory, users may not
+// remove each other's files, as is the way of tmpfs, and of Kubernetes therefore.
 func emptyDirRoot(pod *corev1.Pod, src *corev1.EmptyDirVolumeSource) root {
 	r := openRoot
-	if src.Mode != nil {
+	switch {
+	case src.Mode != nil:
 		r.mode = uint32(*src.Mode)
+	case src.Medium == corev1.StorageMediumMemory:
+		r.mode |= unix.S_ISVTX
 	}
 	if r.group = fsGroup(pod); r.group != nil {
 		r.mode |= 0o2770

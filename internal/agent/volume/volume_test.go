@@ -55,6 +55,9 @@ func TestEmptyDirInMemory(t *testing.T) {
 		if mounts, _ := mountpoint.Below(dir); len(mounts) != 1 {
 			t.Errorf("mounts: %v", mounts)
 		}
+		if got := mode(t, dir); got != os.ModeDir|os.ModeSticky|0o777 {
+			t.Errorf("mode %v", got)
+		}
 	}
 }
 

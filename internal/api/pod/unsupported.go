@@ -29,7 +29,6 @@ func unsupportedSpec(path *field.Path, s *corev1.PodSpec) field.ErrorList {
 	if sc := s.SecurityContext; sc != nil {
 		at := path.Child("securityContext")
 		r.add(at.Child("seLinuxChangePolicy"), sc.SELinuxChangePolicy != nil)
-		r.add(at.Child("windowsOptions"), sc.WindowsOptions != nil)
 	}
 	for i := range s.Volumes {
 		r.volume(path.Child("volumes").Index(i), &s.Volumes[i].VolumeSource)
@@ -57,9 +56,6 @@ func (r *refusals) container(c *corev1.Container, at *field.Path) {
 			r.httpGet(at.Child(name), p.HTTPGet)
 			r.add(at.Child(name, "grpc", "mode"), p.GRPC != nil && p.GRPC.Mode != nil)
 		}
-	}
-	if sc := c.SecurityContext; sc != nil {
-		r.add(at.Child("securityContext", "windowsOptions"), sc.WindowsOptions != nil)
 	}
 }
 

@@ -147,6 +147,7 @@ func validateSpec(path *field.Path, s *corev1.PodSpec, isPod bool) field.ErrorLi
 	}
 	add(validateOS(path, s))
 	add(validateWindows(path, s))
+	add(validateWindowsOptions(path, s))
 	add(unsupportedSpec(path, s))
 	return errs
 }
@@ -200,4 +201,15 @@ func validateHostnameOverride(path *field.Path, s *corev1.PodSpec) field.ErrorLi
 		errs = append(errs, field.TooLong(at, "", most))
 	}
 	return append(errs, rule.Subdomain(at, *s.HostnameOverride)...)
+}
+
+// validateOS knows Linux and Windows.
+func validateOS(path *field.Path, s *corev1.PodSpec) field.ErrorList {
+	switch {
+	case s.OS == nil:
+		return nil
+	case s.OS.Name == "":
+		return field.ErrorList{field.Required(path.Child("os", "name"), "")}
+	}
+	return rule.Known(path.Child("os"), s.OS.Name, corev1.Linux, corev1.Windows)
 }
