@@ -61,6 +61,7 @@ func schedulerRules() []rbacv1.PolicyRule {
 		allow(read, "resource.k8s.io", "deviceclasses resourceslices devicetaintrules"),
 		allow(read+" update patch", "resource.k8s.io", "resourceclaims"),
 		allow(read+" update patch", "resource.k8s.io", "resourceclaims/status"),
+		allow("update patch", "resource.k8s.io", "resourceclaims/binding"),
 		allow("update", "core", "pods/finalizers"),
 		allow("create delete", "resource.k8s.io", "resourceclaims"),
 	}
