@@ -2,7 +2,7 @@
 // and service accounts are a node's only while a Pod on it names them. What a node may write into an object is admission's to say.
 //
 // It imports k8s.io/apiserver and the sibling packages with the rules. Invariant: it keeps no graph of what belongs together; it looks at
-// the node's Pods, in the API server's own cache, when it is asked.
+// the node's Pods, in the API server's own cache, whenever it is asked.
 package node
 
 import (
@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
+	"k8s.io/utils/lru"
 
 	"carob.dev/carob/internal/apiserver/auth/bootstrap"
 	"carob.dev/carob/internal/apiserver/auth/rbac"
@@ -25,11 +26,16 @@ import (
 type Authorizer struct {
 	objects Objects
 	rules   []rbacv1.PolicyRule
+	// reasons are the Pods by which nodes were allowed something; they are looked at first when it is asked for again.
+	reasons *lru.Cache
 }
+
+// remembered is how many reasons are kept, some hundred bytes each.
+const remembered = 1024
 
 // New makes an Authorizer that finds out by objects what belongs to a node.
 func New(objects Objects) *Authorizer {
-	return &Authorizer{objects: objects, rules: bootstrap.NodeRules()}
+	return &Authorizer{objects: objects, rules: bootstrap.NodeRules(), reasons: lru.New(remembered)}
 }
 
 // Name says whether u is a node, by both its name and its groups, and which; the name is empty for a node that does not say.

@@ -170,6 +170,21 @@ func TestWhatBelongsToANode(t *testing.T) {
 			}
 		}
 	}
+	// What was allowed because of a Pod is so no longer than the Pod is there.
+	secret := res("get", "", "secrets", "", "ns", "env")
+	secret.User = &user.DefaultInfo{Name: "system:node:n1", Groups: []string{user.NodesGroup}}
+	have := &objects{pod}
+	z = New(have)
+	for range 2 {
+		if got, reason, err := z.Authorize(t.Context(), "n1", secret); got != authorizer.DecisionAllow {
+			t.Errorf("%v %s %v", got, reason, err)
+		}
+	}
+	have.pod = pod.DeepCopy()
+	have.pod.Spec.Containers = nil
+	if got, _, _ := z.Authorize(t.Context(), "n1", secret); got == authorizer.DecisionAllow {
+		t.Error("what no Pod names any more is allowed")
+	}
 	if RefersTo(pod) == "" || RefersTo(&corev1.Pod{}) != "" {
 		t.Errorf("what a Pod refers to: %q, %q", RefersTo(pod), RefersTo(&corev1.Pod{}))
 	}

@@ -26,25 +26,25 @@ func (z *Authorizer) belongs(ctx context.Context, node, kind, namespace, name st
 		p, err := z.objects.Pod(ctx, namespace, name)
 		return err == nil && p.Spec.NodeName == node, missing(err)
 	case "/secrets":
-		if ok, err := z.named(ctx, node, namespace, secretOf(is(name))); ok || err != nil {
+		if ok, err := z.named(ctx, reason{node, kind, namespace, name}, secretOf(is(name))); ok || err != nil {
 			return ok, err
 		}
 		return z.ofVolume(ctx, node, namespace, name)
 	case "/configmaps":
-		return z.named(ctx, node, namespace, configMapOf(is(name)))
+		return z.named(ctx, reason{node, kind, namespace, name}, configMapOf(is(name)))
 	case "/serviceaccounts":
-		return z.named(ctx, node, namespace, func(p *corev1.Pod) bool { return p.Spec.ServiceAccountName == name })
+		return z.named(ctx, reason{node, kind, namespace, name}, func(p *corev1.Pod) bool { return p.Spec.ServiceAccountName == name })
 	case "/persistentvolumeclaims":
-		return z.named(ctx, node, namespace, func(p *corev1.Pod) bool { return contains(claims(p), name) })
+		return z.named(ctx, reason{node, kind, namespace, name}, func(p *corev1.Pod) bool { return contains(claims(p), name) })
 	case "resource.k8s.io/resourceclaims":
-		return z.named(ctx, node, namespace, func(p *corev1.Pod) bool { return contains(resourceClaims(p), name) })
+		return z.named(ctx, reason{node, kind, namespace, name}, func(p *corev1.Pod) bool { return contains(resourceClaims(p), name) })
 	case "/persistentvolumes":
 		pv, err := z.objects.PersistentVolume(ctx, name)
 		if err != nil || pv.Spec.ClaimRef == nil {
 			return false, missing(err)
 		}
 		ref := pv.Spec.ClaimRef
-		return z.named(ctx, node, ref.Namespace, func(p *corev1.Pod) bool { return contains(claims(p), ref.Name) })
+		return z.named(ctx, reason{node, "/persistentvolumeclaims", ref.Namespace, ref.Name}, func(p *corev1.Pod) bool { return contains(claims(p), ref.Name) })
 	case "storage.k8s.io/volumeattachments":
 		of, err := z.objects.NodeOf(ctx, "storage.k8s.io", "volumeattachments", "", name)
 		return of == node, missing(err)
@@ -66,14 +66,25 @@ func missing(err error) error {
 	return err
 }
 
+// reason is what a Pod was the reason to allow.
+type reason struct{ node, kind, namespace, name string }
+
 // named says whether a Pod of the node refers to something. Mirror Pods do not count: a node makes them itself.
-func (z *Authorizer) named(ctx context.Context, node, namespace string, refers func(*corev1.Pod) bool) (bool, error) {
-	pods, err := z.objects.PodsOn(ctx, node, namespace)
+func (z *Authorizer) named(ctx context.Context, r reason, refers func(*corev1.Pod) bool) (bool, error) {
+	if name, ok := z.reasons.Get(r); ok {
+		p, err := z.objects.Pod(ctx, r.namespace, name.(string))
+		if err == nil && p.Spec.NodeName == r.node && !mirror(p) && refers(p) {
+			return true, nil
+		}
+		z.reasons.Remove(r)
+	}
+	pods, err := z.objects.PodsOn(ctx, r.node, r.namespace)
 	if err != nil {
 		return false, err
 	}
 	for i := range pods {
 		if !mirror(&pods[i]) && refers(&pods[i]) {
+			z.reasons.Add(r, pods[i].Name)
 			return true, nil
 		}
 	}
