@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"path/filepath"
 	"strings"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"carob.dev/carob/internal/sys"
@@ -48,27 +50,43 @@ func (r *Runtime) podCgroup(pod *runtimeapi.PodSandboxConfig) string {
 	return slice
 }
 
+// crunGroup is the cgroup that crun makes within a scope on cgroup v2 and, as its annotation crunGroupKey asks, on v1: what is set there is not
+// systemd's to change.
+const (
+	crunGroup    = "container"
+	crunGroupKey = "run.oci.systemd.subgroup"
+)
+
+// containerCgroup is the path of a container's cgroup.
 func (r *Runtime) containerCgroup(sb *sandbox, id string) string {
-	if pod := r.podCgroup(sb.rec.Config); r.cfg.Systemd {
-		return path.Join(pod, sys.ContainerScope(id))
-	} else {
+	pod := r.podCgroup(sb.rec.Config)
+	if !r.cfg.Systemd {
 		return path.Join(pod, id)
 	}
+	scope := path.Join(pod, sys.ContainerScope(id))
+	if bin, _, err := r.binary(sb.rec.Handler); err == nil && filepath.Base(bin) == "crun" {
+		return path.Join(scope, crunGroup)
+	}
+	return scope
 }
 
-// ociCgroup is a container's cgroup as the OCI runtime is told of it: for systemd <slice>:<prefix>:<name>.
-func ociCgroup(cgroup string) string {
-	scope, ok := strings.CutSuffix(path.Base(cgroup), sys.ScopeEnd)
-	prefix, name, dash := strings.Cut(scope, "-")
+// nameForSystemd has the specification name its cgroup as systemd would have it, <slice>:<prefix>:<name>, if that is in a scope.
+func nameForSystemd(spec *specs.Spec) {
+	scope, crun := strings.CutSuffix(spec.Linux.CgroupsPath, "/"+crunGroup)
+	unit, ok := strings.CutSuffix(path.Base(scope), sys.ScopeEnd)
+	prefix, name, dash := strings.Cut(unit, "-")
 	if !ok || !dash {
-		return cgroup
+		return
 	}
-	return path.Base(path.Dir(cgroup)) + ":" + prefix + ":" + name
+	spec.Linux.CgroupsPath = path.Base(path.Dir(scope)) + ":" + prefix + ":" + name
+	if crun {
+		spec.Annotations[crunGroupKey] = crunGroup
+	}
 }
 
 // ociArgs are the OCI runtime's global arguments for a container with this cgroup.
 func ociArgs(cgroup string) []string {
-	if strings.HasSuffix(cgroup, sys.ScopeEnd) {
+	if strings.HasSuffix(path.Base(strings.TrimSuffix(cgroup, "/"+crunGroup)), sys.ScopeEnd) {
 		return []string{"--systemd-cgroup"}
 	}
 	return nil

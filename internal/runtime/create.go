@@ -115,6 +115,7 @@ func (r *Runtime) makeContainer(ctx context.Context, c *container, img *image.Im
 		}
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
+	nameForSystemd(spec)
 	if err := injectCDI(r.cfg.CDISpecDirs, spec, c.rec.Config.GetCDIDevices()); err != nil {
 		return err
 	}
@@ -176,7 +177,7 @@ func (r *Runtime) input(ctx context.Context, c *container, img *image.Image, roo
 		return oci.Input{}, err
 	}
 	in := oci.Input{ID: c.rec.ID, Container: config, Sandbox: sb.Config, Image: img.Config, Rootfs: rootfs, PausePID: sb.PausePID,
-		CgroupPath: ociCgroup(c.rec.Cgroup), Node: r.node, Hostname: filepath.Join(dir, "hostname"), Hosts: filepath.Join(dir, "hosts"), Devices: hostDevices,
+		CgroupPath: c.rec.Cgroup, Node: r.node, Hostname: filepath.Join(dir, "hostname"), Hosts: filepath.Join(dir, "hosts"), Devices: hostDevices,
 		Shm: "/dev/shm"}
 	if st, err := os.Stat(filepath.Join(dir, "resolv.conf")); err == nil && st.Size() > 0 {
 		in.Resolv = filepath.Join(dir, "resolv.conf")

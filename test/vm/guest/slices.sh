@@ -24,16 +24,17 @@ try 'a Pod with limits runs' 'k wait --for=condition=Ready pod/limited --timeout
 try 'its container is a scope in the slice of the Pod' 'd=$(scope_of limited); echo $d >&2; u=$(of limited {.metadata.uid} | tr - _)
   [[ $d == /sys/fs/cgroup/carob.slice/carob-kubepods.slice/carob-kubepods-burstable.slice/carob-kubepods-burstable-pod$u.slice/carob-*.scope ]]'
 try 'systemd knows both' 'systemctl is-active "$(basename "$(scope_of limited)")" "$(basename "$(dirname "$(scope_of limited)")")"'
+# limits of a cgroup; those of a container are in crun's own below the scope
 limits() { cat "$1/cpu.max" "$1/cpu.weight" "$1/memory.max" | xargs | tee /dev/stderr; }
 export -f limits
-try 'limits of the container' '[ "$(limits "$(scope_of limited)")" = "20000 100000 4 33554432" ]'
+try 'limits of the container' '[ "$(limits "$(scope_of limited)/container")" = "20000 100000 4 33554432" ]'
 try 'limits of the Pod' '[ "$(limits "$(dirname "$(scope_of limited)")")" = "20000 100000 4 33554432" ]'
-try 'daemon-reload leaves the limits' 'systemctl daemon-reload && sleep 1 && [ "$(limits "$(scope_of limited)")" = "20000 100000 4 33554432" ] &&
+try 'daemon-reload leaves the limits' 'systemctl daemon-reload && sleep 1 && [ "$(limits "$(scope_of limited)/container")" = "20000 100000 4 33554432" ] &&
   [ "$(limits "$(dirname "$(scope_of limited)")")" = "20000 100000 4 33554432" ]'
 try 'resize' 'k patch pod limited --subresource resize -p "{\"spec\":{\"containers\":[{\"name\":\"main\",\"resources\":{\"limits\":{\"cpu\":\"300m\",\"memory\":\"48Mi\"}}}]}}" &&
-  soon 20 sh -c "[ \"\$(cat $(scope_of limited)/memory.max)\" = 50331648 ]" && systemctl daemon-reload && sleep 1 && [ "$(limits "$(scope_of limited)")" = "30000 100000 4 50331648" ] &&
+  soon 20 grep -q 50331648 "$(scope_of limited)/container/memory.max" && systemctl daemon-reload && sleep 1 && [ "$(limits "$(scope_of limited)/container")" = "30000 100000 4 50331648" ] &&
   [ "$(of limited "{.status.containerStatuses[0].restartCount}")" = 0 ]'
-try 'exec is in the scope' 'k exec limited -- sleep 30 & soon 20 sh -c "[ \$(wc -l <$(scope_of limited)/cgroup.procs) = 2 ]"'
+try 'exec is in the scope' 'k exec limited -- sleep 60 & soon 40 bash -c "[ \$(wc -l <$(scope_of limited)/container/cgroup.procs) = 2 ]"'
 try 'OOMKilled' 'soon 60 sh -c "carob kubectl get pod hungry -o jsonpath={.status.containerStatuses[0].state.terminated.reason} | tee /dev/stderr | grep OOMKilled" || { k describe pod hungry; false; }'
 try 'statistics' 'k get --raw "/api/v1/nodes/$(k get nodes -o name | cut -d/ -f2)/proxy/stats/summary" | tr -d " \n" | grep "\"workingSetBytes\":[1-9]"'
 try 'the tree shows the processes' 'carob tree pod limited | tee /dev/stderr | grep "sh .*echo started"'
