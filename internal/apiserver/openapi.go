@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -51,9 +52,13 @@ func (w *whileUsed) get() http.Handler {
 	var mine *time.Timer
 	mine = time.AfterFunc(openAPIKept, func() {
 		w.mu.Lock()
-		defer w.mu.Unlock()
-		if w.drop == mine {
+		last := w.drop == mine
+		if last {
 			w.handler, w.drop = nil, nil
+		}
+		w.mu.Unlock()
+		if last {
+			debug.FreeOSMemory() // in an idle process nothing else would find out for long
 		}
 	})
 	w.drop = mine
