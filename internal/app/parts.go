@@ -146,7 +146,7 @@ func (c *Carob) startControllers(ctx context.Context) error {
 		return err
 	}
 	c.local, err = agentpath.New(agentpath.Config{
-		NodeName: c.cfg.NodeName, Folder: c.cfg.Path("volumes"), Client: provisioner, Informers: c.shared, Log: c.opt.Log.With("part", "agent"),
+		NodeName: c.cfg.NodeName, Folder: agentpath.Folder(c.cfg.Root), Client: provisioner, Informers: c.shared, Log: c.opt.Log.With("part", "agent"),
 	})
 	if err != nil {
 		return err

@@ -176,7 +176,7 @@ func (k *Keeper) sync(ctx context.Context, name string) error {
 	}
 	switch todo := decide(v); todo {
 	case makeFolder:
-		return Make(v)
+		return Make(k.cfg.Folder, v)
 	case removeFolder, keepFolder:
 		if todo == removeFolder {
 			if err := remove(v.Spec.Local.Path); err != nil {
@@ -216,19 +216,19 @@ func decide(v *corev1.PersistentVolume) step {
 	return removeFolder
 }
 
-// Make makes the folder of a volume of the provisioner, if it is not there. It does nothing for any other volume.
-func Make(v *corev1.PersistentVolume) error {
-	if v.Annotations[storagehelpers.AnnDynamicallyProvisioned] != volume.LocalPathProvisioner || v.Spec.Local == nil {
+// Folder is where the volumes of a Carob are whose root is given.
+func Folder(root string) string { return filepath.Join(root, "volumes") }
+
+// Make makes the folder of a volume of the provisioner, if it is not there. It does nothing for any other volume, whatever that says of itself.
+func Make(folder string, v *corev1.PersistentVolume) error {
+	dir := filepath.Join(folder, v.Name)
+	if v.Annotations[storagehelpers.AnnDynamicallyProvisioned] != volume.LocalPathProvisioner || v.Spec.Local == nil || v.Spec.Local.Path != dir {
 		return nil
-	}
-	dir := v.Spec.Local.Path
-	if filepath.Base(dir) != v.Name || filepath.Clean(dir) != dir || !filepath.IsAbs(dir) {
-		return fmt.Errorf("volume %s: %s is no folder of its own", v.Name, dir)
 	}
 	if info, err := os.Lstat(dir); err == nil && info.IsDir() {
 		return nil
 	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return fmt.Errorf("volume %s: %w", v.Name, err)
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {

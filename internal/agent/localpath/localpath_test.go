@@ -61,11 +61,14 @@ func TestMakeKeepsToItsFolder(t *testing.T) {
 	dir := t.TempDir()
 	for _, path := range []string{"/", dir, filepath.Join(dir, "other"), filepath.Join(dir, "a") + "/../v", "v"} {
 		v := pv(dir, "v", "n1", func(v *corev1.PersistentVolume) { v.Spec.Local.Path = path })
-		if err := Make(v); err == nil {
-			t.Errorf("%s was made", path)
+		if err := Make(dir, v); err != nil {
+			t.Errorf("%s: %v", path, err)
 		}
 	}
-	if err := Make(pv(dir, "v", "n1")); err != nil {
+	if made, err := os.ReadDir(dir); err != nil || len(made) != 0 {
+		t.Errorf("made %v, %v", made, err)
+	}
+	if err := Make(dir, pv(dir, "v", "n1")); err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.Stat(filepath.Join(dir, "v"))

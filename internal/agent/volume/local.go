@@ -25,7 +25,7 @@ func (v *Volumes) setupLocal(pod *corev1.Pod, p persistent) (Mounted, error) {
 	if err != nil {
 		return Mounted{}, err
 	}
-	if err := localpath.Make(p.pv); err != nil {
+	if err := localpath.Make(localpath.Folder(filepath.Dir(v.cfg.Dir)), p.pv); err != nil {
 		return Mounted{}, err
 	}
 	info, err := os.Stat(src.Path)
