@@ -36,7 +36,7 @@ func (s *shim) hangup(c *conn) {
 	s.close(c.fd)
 	for _, x := range s.execs {
 		if x.conn == c {
-			unix.Kill(x.pid, unix.SIGKILL) // nobody is left to talk to it
+			unix.Kill(x.group(), unix.SIGKILL) // nobody is left to talk to it
 		}
 	}
 	if len(s.conns) == 0 && s.pause == 0 {

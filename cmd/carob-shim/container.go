@@ -102,7 +102,7 @@ func (s *shim) run(c *conn, f *wire.Frame) {
 	s.containers[k.id] = k
 	s.starting++
 	err = s.hidden(f.Hide != 0, func() error {
-		return s.spawn(append(argv, k.id), stdio, func(e ended) {
+		return s.spawn(append(argv, k.id), stdio, false, func(e ended) {
 			s.starting--
 			pid, failure := readInt(pidFile), ""
 			if code, _ := e.code(); code != 0 || pid == 0 {
@@ -224,7 +224,7 @@ func (s *shim) kill(id string, sig int) string {
 	if k := s.containers[id]; k != nil && !k.exited {
 		pid = k.pid
 	} else if x := s.execs[id]; x != nil {
-		pid = x.pid
+		return text(unix.Kill(x.group(), unix.Signal(sig)))
 	}
 	if pid <= 0 {
 		return "not running"

@@ -16,6 +16,15 @@ type execution struct {
 	conn *conn
 }
 
+// group is whom to signal: the process with all of its group, so that what it started beside itself goes with it. The group is its own
+// (runc) or was the OCI runtime's (crun), which has ended; never this shim's.
+func (x *execution) group() int {
+	if group, err := unix.Getpgid(x.pid); err == nil && group > 1 && group != unix.Getpgrp() {
+		return -group
+	}
+	return x.pid
+}
+
 // exec starts a process. The reply comes when it runs; its end is reported, never kept: nobody asks for it after a restart of carob.
 func (s *shim) exec(c *conn, f *wire.Frame, fds []int) {
 	k := s.containers[f.Of]
@@ -40,7 +49,7 @@ func (s *shim) exec(c *conn, f *wire.Frame, fds []int) {
 	}
 	s.starting++
 	err = s.hidden(f.Hide != 0, func() error {
-		return s.spawn(append(argv, f.Of), stdio, func(e ended) {
+		return s.spawn(append(argv, f.Of), stdio, true, func(e ended) {
 			s.starting--
 			pid, failure := readInt(pidFile), ""
 			if code, _ := e.code(); code != 0 || pid == 0 {
@@ -60,7 +69,7 @@ func (s *shim) exec(c *conn, f *wire.Frame, fds []int) {
 			s.execs[x.id] = x
 			s.reply(c, f, "", pid)
 			if s.conns[c.fd] != c {
-				unix.Kill(pid, unix.SIGKILL)
+				unix.Kill(x.group(), unix.SIGKILL)
 			}
 			s.wait(pid, func(e ended) {
 				delete(s.execs, x.id)

@@ -22,10 +22,10 @@ type ended struct {
 // env is what an OCI runtime gets: not the shim's own, whose GOGC would reach runc.
 var env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
-// spawn starts a program with the three descriptors as its stdio.
-func (s *shim) spawn(argv []string, stdio [3]int, done func(ended)) error {
+// spawn starts a program with the three descriptors as its stdio, and in a process group of its own if it says so.
+func (s *shim) spawn(argv []string, stdio [3]int, group bool, done func(ended)) error {
 	pid, err := syscall.ForkExec(argv[0], argv, &syscall.ProcAttr{Dir: "/", Env: env,
-		Files: []uintptr{uintptr(stdio[0]), uintptr(stdio[1]), uintptr(stdio[2])}})
+		Files: []uintptr{uintptr(stdio[0]), uintptr(stdio[1]), uintptr(stdio[2])}, Sys: &syscall.SysProcAttr{Setpgid: group}})
 	if err != nil {
 		return err
 	}

@@ -36,8 +36,14 @@ func TestExecSync(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), `exec: "nothere": executable file not found in $PATH`) {
 		t.Errorf("missing command: %v", err)
 	}
-	out, _, err = b.ExecSync(ctx, id, []string{"sh", "-c", "ps | grep -c sleep.100"}, 0)
-	t.Logf("%s %v", out, err)
+	// What the command started beside itself ends with it.
+	if _, _, err = b.ExecSync(ctx, id, []string{"sh", "-c", "sleep 4321 & sleep 4322"}, 500*time.Millisecond); status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("timeout: %v", err)
+	}
+	out, _, err = b.ExecSync(ctx, id, []string{"sh", "-c", "sleep 0.2; ps | grep 'sleep 432[12]' | grep -v grep"}, 0)
+	if len(out) > 0 || !errors.As(err, &exit) || exit.Code != 1 {
+		t.Errorf("left after a timeout: %q, %v", out, err)
+	}
 }
 
 type buffer struct {

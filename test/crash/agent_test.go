@@ -55,6 +55,9 @@ func TestWorkerPoints(t *testing.T) {
 	if len(points) < 20 {
 		t.Fatalf("only %d points: %v", len(points), points)
 	}
+	if i := slices.IndexFunc(points, func(p point) bool { return p.String() == *from }); i > 0 {
+		points = points[i:]
+	}
 	died := 0
 	for _, p := range points {
 		if *only != "" && *only != p.String() {
@@ -147,7 +150,8 @@ func (n *node) kubectl(t *testing.T, args ...string) string {
 			n.died = true
 			n.up(t)
 		}
-		if out, err = n.try(nil, append([]string{"kubectl", "--kubeconfig", n.kubeconfig}, args...)...); err == nil || n.alive() && !strings.Contains(out, "refused") && !strings.Contains(out, "EOF") {
+		out, err = n.try(nil, append([]string{"kubectl", "--kubeconfig", n.kubeconfig}, args...)...)
+		if err == nil || n.alive() && !slices.ContainsFunc([]string{"refused", "EOF", "broken pipe", "reset by peer"}, func(s string) bool { return strings.Contains(out, s) }) {
 			break
 		}
 	}

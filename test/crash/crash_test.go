@@ -25,6 +25,7 @@ import (
 var (
 	rounds = flag.Int("rounds", 50, "how often a node that has many Pods is killed at random")
 	only   = flag.String("point", "", "the one point to die at")
+	from   = flag.String("from", "", "the first point of the agent's to die at")
 )
 
 // world is a test host with a life in it.
