@@ -111,9 +111,13 @@ func (c *cluster) startRegistry(t testing.TB, addr, as string, more ...string) {
 func (c *cluster) upArgs() []string {
 	return []string{"up", "-d", "--root", c.host.Root, "--kubeconfig", c.kubeconfig, "--registry-config-dir", c.certs(), "--node-name", nodeName,
 		"--kubelet-dir", c.kubeletDir(),
+		"--pod-manifests", c.manifests(),
 		"--eviction-hard=memory.available<10Mi", // the disk of the machine is not the tests' own
 		"--allowed-unsafe-sysctls", "kernel.msg*"}
 }
+
+// manifests is the folder of static Pods.
+func (c *cluster) manifests() string { return filepath.Join(c.host.Dir, "manifests") }
 
 // kubeletDir is the node's folder as CSI drivers know it.
 func (c *cluster) kubeletDir() string { return filepath.Join(c.host.Dir, "kubelet") }

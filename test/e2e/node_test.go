@@ -1,0 +1,216 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/clientcmd"
+	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
+)
+
+// agent is a client of the node's own server, with the administrator's certificate or with a token.
+func (c *cluster) agent(t testing.TB, token string) func(method, path string) (int, string) {
+	t.Helper()
+	rc, err := clientcmd.BuildConfigFromFlags("", c.kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(rc.CAData)
+	conf := &tls.Config{RootCAs: pool}
+	if token == "" {
+		pair, err := tls.X509KeyPair(rc.CertData, rc.KeyData)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conf.Certificates = []tls.Certificate{pair}
+	}
+	client := &http.Client{Timeout: patience, Transport: &http.Transport{DialContext: c.dial, TLSClientConfig: conf, DisableKeepAlives: true}}
+	return func(method, path string) (int, string) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), method, "https://"+nodeIP+":10250"+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if token != "" && token != "none" {
+			req.Header.Set("Authorization", "Bearer "+token)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(body)
+	}
+}
+
+// TestNodeServer asks kubelet's HTTPS API as its clients do.
+func TestNodeServer(t *testing.T) {
+	s := newSpace(t)
+	s.apply(simple("web", "echo hello; dd if=/dev/zero of=/x bs=1M count=2 2>/dev/null; "+forever, "  readinessProbe: {exec: {command: ['true']}, periodSeconds: 1}"))
+	s.ready("web")
+	admin := s.c.agent(t, "")
+	for path, want := range map[string]string{
+		"/healthz": "ok", "/pods": `"name":"web"`, "/runningpods/": `"name":"web"`, "/configz": `"kind":"KubeletConfiguration"`,
+		"/containerLogs/" + s.ns + "/web/main": "hello",
+		"/metrics":                             "kubelet_running_pods ",
+		"/metrics/resource":                    fmt.Sprintf(`container_memory_working_set_bytes{container="main",namespace=%q,pod="web"}`, s.ns),
+		"/metrics/probes":                      fmt.Sprintf(`namespace=%q,pod="web"`, s.ns),
+		"/metrics/cadvisor":                    "container_memory_usage_bytes{",
+	} {
+		if code, body := admin("GET", path); code != 200 || !strings.Contains(body, want) {
+			t.Errorf("%s: %d, no %q in %.300q", path, code, want, body)
+		}
+	}
+	if code, body := admin("POST", "/run/"+s.ns+"/web/main?cmd=id"); code != 200 || !strings.Contains(body, "uid=0(root)") {
+		t.Errorf("run: %d %q", code, body)
+	}
+	var sum stats.Summary
+	if err := json.Unmarshal([]byte(s.kubectl("get", "--raw", "/api/v1/nodes/"+nodeName+"/proxy/stats/summary")), &sum); err != nil {
+		t.Fatal(err)
+	}
+	found := false
+	for _, p := range sum.Pods {
+		if p.PodRef.Namespace == s.ns && p.PodRef.Name == "web" {
+			found = true
+			if len(p.Containers) != 1 || *p.Containers[0].Rootfs.UsedBytes < 2<<20 || p.CPU.UsageNanoCores == nil || *p.EphemeralStorage.UsedBytes < 2<<20 {
+				t.Errorf("%+v", p)
+			}
+		}
+	}
+	if !found || *sum.Node.Memory.WorkingSetBytes == 0 || *sum.Node.Fs.CapacityBytes == 0 {
+		t.Errorf("%+v", sum.Node)
+	}
+	if code, body := s.c.agent(t, "none")("GET", "/healthz"); code != 401 {
+		t.Errorf("nobody: %d %q", code, body)
+	}
+	s.kubectl("create", "serviceaccount", "scraper")
+	s.kubectl("create", "serviceaccount", "other")
+	role := s.ns + "-metrics"
+	s.kubectl("create", "clusterrole", role, "--verb=get", "--resource=nodes/metrics")
+	s.kubectl("create", "clusterrolebinding", role, "--clusterrole="+role, "--serviceaccount="+s.ns+":scraper")
+	t.Cleanup(func() { s.try("delete", "clusterrole,clusterrolebinding", role) })
+	scraper, other := s.c.agent(t, s.kubectl("create", "token", "scraper")), s.c.agent(t, s.kubectl("create", "token", "other"))
+	s.eventually("the scraper may", func() error { // the role is known a moment after it is made
+		if code, body := scraper("GET", "/metrics/cadvisor"); code != 200 {
+			return fmt.Errorf("%d %q", code, body)
+		}
+		return nil
+	})
+	if code, body := scraper("GET", "/pods"); code != 403 || !strings.Contains(body, "subresource(s)=[pods proxy]") {
+		t.Errorf("more than the role allows: %d %q", code, body)
+	}
+	if code, body := other("GET", "/metrics"); code != 403 {
+		t.Errorf("somebody else: %d %q", code, body)
+	}
+}
+
+// TestTop asks what nodes and Pods use.
+func TestTop(t *testing.T) {
+	s := newSpace(t)
+	s.apply(podOf("busy", "terminationGracePeriodSeconds: 0", "containers:", container("spins", "while :; do :; done", "resources: {limits: {cpu: 200m}}"), container("sleeps", forever)))
+	s.ready("busy")
+	time.Sleep(2 * time.Second)
+	lines := strings.Fields(s.kubectl("top", "pod", "busy", "--containers", "--no-headers"))
+	got := strings.Join(lines, " ")
+	wantMatch(t, "kubectl top", got, `busy sleeps [0-9]m [0-9]+Mi`, `busy spins ([3-9][0-9]|1[0-9]{2}|2[0-4][0-9])m [0-9]+Mi`) // its limit; less where others want the processor too
+	wantMatch(t, "kubectl top node", s.kubectl("top", "node", nodeName, "--no-headers"), `[0-9]+m +[0-9]+% +[0-9]+Mi +[0-9]+%`)
+	wantMatch(t, "the group", s.kubectl("api-resources", "--api-group=metrics.k8s.io"), `nodes.*false.*NodeMetrics`, `pods.*true.*PodMetrics`)
+}
+
+// TestOwnDiskLimit: a Pod that keeps more on the disk than it may is ended with kubelet's words.
+func TestOwnDiskLimit(t *testing.T) {
+	s := newSpace(t)
+	s.apply(podOf("volume", "terminationGracePeriodSeconds: 1", "containers:", container("main", "dd if=/dev/zero of=/v/x bs=1M count=3 2>/dev/null; "+forever, "volumeMounts: [{name: v, mountPath: /v}]"),
+		"volumes: [{name: v, emptyDir: {sizeLimit: 1Mi}}]"))
+	s.apply(podOf("layer", "terminationGracePeriodSeconds: 1", "containers:",
+		container("main", "dd if=/dev/zero of=/x bs=1M count=3 2>/dev/null; "+forever, "resources: {limits: {ephemeral-storage: 1Mi}}")))
+	s.apply(podOf("within", "terminationGracePeriodSeconds: 1", "containers:", container("main", "dd if=/dev/zero of=/x bs=1M count=3 2>/dev/null; "+forever,
+		"resources: {limits: {ephemeral-storage: 8Mi}}")))
+	for name, message := range map[string]string{"volume": `Usage of EmptyDir volume "v" exceeds the limit "1Mi". `,
+		"layer": "Pod ephemeral local storage usage exceeds the total limit of containers 1Mi. "} {
+		p := s.phase(name, corev1.PodFailed)
+		if p.Status.Reason != "Evicted" || p.Status.Message != message {
+			t.Errorf("%s: %q %q", name, p.Status.Reason, p.Status.Message)
+		}
+		s.event(name, "Evicted", strings.TrimSpace(message))
+	}
+	s.ready("within")
+}
+
+// TestStaticPods puts manifests into the node's folder and takes them away.
+func TestStaticPods(t *testing.T) {
+	s := newSpace(t)
+	put := func(file, text string) {
+		t.Helper()
+		path := filepath.Join(s.c.manifests(), s.ns+"-"+file)
+		fresh := filepath.Join(s.c.manifests(), "."+filepath.Base(path)) // hidden until it is whole
+		if err := os.WriteFile(fresh, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(fresh, path); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.Remove(path) })
+	}
+	manifest := func(script string) string {
+		return strings.Replace(strings.TrimPrefix(simple("web", script), "---\n"), "name: web\n", "name: web\n  namespace: "+s.ns+"\n", 1)
+	}
+	name := "web-" + nodeName
+	put("web.yaml", manifest("echo one; "+forever))
+	first := s.ready(name)
+	if first.OwnerReferences[0].Kind != "Node" || first.Annotations["kubernetes.io/config.source"] != "file" || first.Annotations["kubernetes.io/config.mirror"] == "" {
+		t.Errorf("%+v", first.ObjectMeta)
+	}
+	id := first.Status.ContainerStatuses[0].ContainerID
+	s.kubectl("delete", "pod", name)
+	again := s.waitPod(name, func(p *corev1.Pod) error {
+		if p.UID == first.UID || len(p.Status.ContainerStatuses) == 0 || p.Status.ContainerStatuses[0].State.Running == nil {
+			return fmt.Errorf("it is not shown again")
+		}
+		return nil
+	})
+	if again.Status.ContainerStatuses[0].ContainerID != id {
+		t.Error("deleting the mirror started the Pod anew")
+	}
+	wantMatch(t, "its log", s.kubectl("logs", name), `^one`)
+	wantMatch(t, "exec", s.kubectl("exec", name, "--", "hostname"), `^web`)
+
+	put("web.yaml", manifest("echo two; "+forever))
+	s.waitPod(name, func(p *corev1.Pod) error {
+		if len(p.Status.ContainerStatuses) == 0 || p.Status.ContainerStatuses[0].State.Running == nil || p.Status.ContainerStatuses[0].ContainerID == id {
+			return fmt.Errorf("the new one does not run")
+		}
+		return nil
+	})
+	wantMatch(t, "its log", s.kubectl("logs", name), `^two`)
+
+	put("bad.yaml", strings.Replace(manifest(forever), "  containers:", "  serviceAccountName: x\n  containers:", 1))
+	s.eventually("an event at the node", func() error {
+		out, _, err := s.try("get", "events", "-n", "default", "--field-selector", "reason=InvalidStaticPod", "-o", "jsonpath={.items[*].message}")
+		if err != nil || !strings.Contains(out, s.ns+"-bad.yaml cannot be used: pod web: static pods may not reference serviceaccounts") {
+			return fmt.Errorf("%q %v", out, err)
+		}
+		return nil
+	})
+	if err := os.Remove(filepath.Join(s.c.manifests(), s.ns+"-web.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	s.waitGone(name)
+}
