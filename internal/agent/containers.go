@@ -168,6 +168,7 @@ func (a *Agent) createContainer(ctx context.Context, in criconf.ContainerInput, 
 	if in.Mounts, err = a.mounts(ctx, in, mounted); err != nil {
 		return "", reasonConfigError, err
 	}
+	in.Groups = volumeGroups(mounted)
 	if in.Devices, err = devices(in.Spec.Container, mounted); err != nil {
 		return "", reasonConfigError, err
 	}

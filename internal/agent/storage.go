@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -112,6 +113,18 @@ func (a *Agent) nodeLabels() (map[string]string, error) {
 
 func (a *Agent) volumeEvent(pod *corev1.Pod, reason, message string) {
 	a.cfg.Recorder.Event(pod, corev1.EventTypeWarning, reason, message)
+}
+
+// volumeGroups are the groups of a Pod's volumes, in order.
+func volumeGroups(mounted map[string]volume.Mounted) []int64 {
+	var groups []int64
+	for _, m := range mounted {
+		if m.Group != nil && !slices.Contains(groups, *m.Group) {
+			groups = append(groups, *m.Group)
+		}
+	}
+	slices.Sort(groups)
+	return groups
 }
 
 // devices are the volumes that a container has as block devices.

@@ -2,6 +2,7 @@ package criconf
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -21,6 +22,8 @@ type ContainerInput struct {
 	Env       []Var
 	Mounts    []*runtimeapi.Mount
 	Devices   []*runtimeapi.Device
+	// Groups are those of the Pod's volumes, which its containers are members of too.
+	Groups []int64
 	// VolumeImages are the IDs of the images that the container mounts, by volume.
 	VolumeImages map[string]string
 	// TargetID is the running container whose process namespace an ephemeral one joins; empty for none.
@@ -38,6 +41,11 @@ func Container(in ContainerInput) (*runtimeapi.ContainerConfig, error) {
 	security, err := containerSecurity(pod, c, in.ImageUser, in.SeccompDir)
 	if err != nil {
 		return nil, err
+	}
+	for _, g := range in.Groups {
+		if !slices.Contains(security.SupplementalGroups, g) {
+			security.SupplementalGroups = append(security.SupplementalGroups, g)
+		}
 	}
 	if in.TargetID != "" {
 		security.NamespaceOptions.Pid = runtimeapi.NamespaceMode_TARGET

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -24,6 +25,9 @@ type persistent struct {
 func (p persistent) block() bool {
 	return p.pv.Spec.VolumeMode != nil && *p.pv.Spec.VolumeMode == corev1.PersistentVolumeBlock
 }
+
+// groupAnnotation is where a volume says to which group its files belong.
+const groupAnnotation = "pv.beta.kubernetes.io/gid"
 
 // claimError is why a claim leads to no volume, or not yet.
 type claimError struct{ err error }
@@ -124,6 +128,9 @@ func (v *Volumes) setupPersistent(ctx context.Context, pod *corev1.Pod, p persis
 		return Mounted{}, err
 	}
 	m.ReadOnly = m.ReadOnly || p.readOnly
+	if group, err := strconv.ParseInt(p.pv.Annotations[groupAnnotation], 10, 64); err == nil {
+		m.Group = &group
+	}
 	return m, nil
 }
 

@@ -35,10 +35,10 @@ func TestLocalVolume(t *testing.T) {
 	data := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(data, "kept"), []byte("x"), 0o600))
 	f, pv := claimed(t, local(data))
-	pv.Spec.MountOptions = []string{"noexec", "nosuid"}
+	pv.Spec.MountOptions, pv.Annotations = []string{"noexec", "nosuid"}, map[string]string{groupAnnotation: "77"}
 	for range 2 {
 		m := f.setup(t)["v"]
-		if got, err := os.ReadFile(filepath.Join(m.Path, "kept")); err != nil || string(got) != "x" || m.ReadOnly {
+		if got, err := os.ReadFile(filepath.Join(m.Path, "kept")); err != nil || string(got) != "x" || m.ReadOnly || m.Group == nil || *m.Group != 77 {
 			t.Errorf("%q, %v, %+v", got, err, m)
 		}
 		if mounts, err := mountpoint.Below(m.Path); err != nil || len(mounts) != 1 {

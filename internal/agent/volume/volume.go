@@ -55,6 +55,8 @@ type Config struct {
 type Mounted struct {
 	// Path is the file or folder to mount into containers; empty for an image, which the runtime mounts, and for a device.
 	Path string
+	// Group is the group to which the volume's files belong, as whoever made it says; containers get it beside their own. Nil for none.
+	Group *int64
 	// Device is the block device that the volume is, if it is one.
 	Device string
 	// ReadOnly says that containers must get it read-only whatever their volumeMount says.
