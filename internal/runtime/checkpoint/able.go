@@ -10,11 +10,9 @@ import (
 )
 
 // Able asks whether a program with the OCI command line can checkpoint containers: it must have the command, and CRIU, which does the work,
-// must be here and run on this kernel. The error tells what is in the way, and what to do. It takes as long as `criu check`, some tens of
-// milliseconds.
+// must be here and run on this kernel. The error tells what is in the way, and what to do, or is that of ctx. It takes as long as
+// `criu check`, some tens of milliseconds.
 func Able(ctx context.Context, runtime string) error {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
 	if _, err := ask(ctx, runtime, "checkpoint", "--help"); err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
