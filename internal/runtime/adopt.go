@@ -88,8 +88,8 @@ func (r *Runtime) loadContainers() error {
 		}
 		r.enlist(c)
 		r.names[c.name] = rec.ID
-		if err := r.undoCheckpoint(sb, &rec); err != nil {
-			return err
+		if err := r.undoCheckpoint(sb, &rec); err != nil { // the next start tries again; no Pod must wait for that
+			r.cfg.Log.Error("clear away a checkpoint that was cut off", "container", rec.ID, "error", err)
 		}
 	}
 	for _, id := range torn {

@@ -227,7 +227,10 @@ func (r *Runtime) undoCheckpoint(sb *sandbox, rec *containerRecord) error {
 		return nil
 	}
 	cgroup := r.cfg.checkpointCgroup(rec.ID)
-	if err := errors.Join(sys.CgroupKillAll(cgroup), sys.CgroupRemove(cgroup), sys.CgroupThaw(rec.Cgroup)); err != nil {
+	if err := r.endCgroup(cgroup); err != nil {
+		return err
+	}
+	if err := sys.CgroupThaw(rec.Cgroup); err != nil {
 		return err
 	}
 	failpoint.Hit("runtime/checkpoint/ended")
@@ -245,6 +248,16 @@ func (r *Runtime) undoCheckpoint(sb *sandbox, rec *containerRecord) error {
 	}
 	failpoint.Hit("runtime/checkpoint/partial-removed")
 	return os.RemoveAll(work)
+}
+
+// endCgroup kills what stands in a cgroup and removes it. CRIU has much to let go of before it is gone.
+func (r *Runtime) endCgroup(cgroup string) error {
+	for began := r.cfg.Clock.Now(); ; {
+		err := errors.Join(sys.CgroupKillAll(cgroup), sys.CgroupRemove(cgroup))
+		if err == nil || r.cfg.Clock.Since(began) > patience {
+			return err
+		}
+	}
 }
 
 // CheckpointPod is not implemented.
