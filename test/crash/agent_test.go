@@ -205,7 +205,7 @@ func (n *node) life(t *testing.T, at string) (list []point) {
 	}
 	count := map[string]int{}
 	for name := range strings.FieldsSeq(string(raw)) {
-		if !strings.HasPrefix(name, "agent/") {
+		if !strings.HasPrefix(name, "agent/") && !strings.HasPrefix(name, "volume/") {
 			continue
 		}
 		if count[name]++; strings.HasPrefix(name, "agent/status/") && count[name] > 4 {
