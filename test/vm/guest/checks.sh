@@ -17,13 +17,29 @@ start() {
     systemctl start carob.service
     soon 90 k -n default get serviceaccount default && k wait --for=condition=Ready node --all --timeout=60s
   else
-    carob up -d --eviction-hard=none
+    CAROB_FAILPOINT=$die carob up -d --eviction-hard=none
   fi
 }
 pid_of_carob() { carob status -o json | sed -n 's/^ *"pid": \([0-9]*\),*$/\1/p'; }
 containers() { carob kubectl get pods -o 'jsonpath={range .items[*]}{.metadata.name}={.status.containerStatuses[*].containerID} {.status.containerStatuses[*].restartCount}{"\n"}{end}'; }
-export -f soon k containers of cgroup_of start pid_of_carob
-export group mode out
+# checkpoint POD CONTAINER: where its archive is
+checkpoint() {
+  carob kubectl create --raw "/api/v1/nodes/$(k get nodes -o name | cut -d/ -f2)/proxy/checkpoint/default/$1/$2" -f /dev/null >/tmp/answer 2>&1
+  local code=$?
+  cat /tmp/answer >&2
+  sed -n 's/^{"items":\["\(.*\)"\]}$/\1/p' /tmp/answer
+  return $code
+}
+# counter goes on, and nothing is left of a checkpoint but the archive of the first
+counts() {
+  local was pid; was=$(k exec counter -c main -- cat /count) && pid=$(head -n 1 "$(cgroup_of counter main)/cgroup.procs") || return
+  soon 10 sh -c "[ \"\$(carob kubectl exec counter -c main -- cat /count)\" -gt $was ]" && of counter "{.status.containerStatuses[*].restartCount}" | tee /dev/stderr | grep -x '0 0' &&
+    [ "$(ls -A /var/lib/carob/checkpoints | tee /dev/stderr | wc -l)" = 1 ] && [ -z "$(ls -d /var/lib/carob/containers/*/checkpoint $group/checkpoint-* 2>/dev/null | tee /dev/stderr)" ] && ! pgrep -a criu &&
+    ! nsenter -t "$pid" -n iptables -S | grep CRIU
+}
+export -f soon k containers of cgroup_of start pid_of_carob checkpoint counts
+[ "$mode" = systemd ] || die=runtime/checkpoint/begun@3
+export group mode out die
 
 echo "  | $(uname -r), $(nproc) processors, $(sed -n 's/^MemTotal: *//p' /proc/meminfo), first process: $(cat /proc/1/comm), $(crun --version | head -n 1)"
 try 'only cgroup v2 is mounted' 'grep -q "/sys/fs/cgroup cgroup2 " /proc/mounts && ! grep -q " cgroup " /proc/mounts'
@@ -80,13 +96,28 @@ try 'carob tree shows the processes' 'carob tree | tee /dev/stderr | grep nginx'
 try 'carob tree knows which namespaces are shared' 'carob tree -o json >/tmp/tree.json; tail -n 5 /tmp/tree.json >&2; grep -A 6 shares /tmp/tree.json | grep net'
 try 'stats: kubectl get --raw' 'k get --raw "/api/v1/nodes/$(k get nodes -o name | cut -d/ -f2)/proxy/stats/summary" | tr -d " \n" | grep "\"workingSetBytes\":[1-9]"'
 
+try 'a Pod that counts, by runc' 'k wait --for=condition=Ready pod/counter --timeout=60s && soon 10 k exec counter -- test -s /count || { k describe pod counter; false; }'
+try 'checkpoint of a running container' 'f=$(checkpoint counter main) && [ -s "$f" ] && ln -sf "$f" /tmp/checkpoint.tar && [ "$(stat -c %a "$f")" = 600 ]'
+try 'its archive has what checkpointctl reads' 'tar tf /tmp/checkpoint.tar >/tmp/names; tr "\n" " " </tmp/names >&2
+  for f in config.dump spec.dump status.dump deleted.files rootfs-diff.tar dump.log stats-dump checkpoint/ checkpoint/inventory.img checkpoint/pages-1.img; do grep -qxF $f /tmp/names || { echo "no $f" >&2; exit 1; }; done
+  rm -rf /tmp/cp; mkdir /tmp/cp && tar xf /tmp/checkpoint.tar -C /tmp/cp && grep -q "\"/bin/yes\"" /tmp/cp/deleted.files && tar tf /tmp/cp/rootfs-diff.tar | grep -qx count'
+try 'crit decodes it: a shell that counts' 'crit show $(ls /tmp/cp/checkpoint/core-*.img | head -n 1) | tee /dev/stderr | grep "\"comm\": \"sh\""'
+try 'the container counts on' counts
+try 'what CRIU refuses is refused in its words' 'soon 20 k exec counter -c talks -- grep -q " 01 " /proc/net/tcp && ! checkpoint counter talks && grep "OCI runtime checkpoint failed.*Connected TCP socket" /tmp/answer'
+try 'both count and talk on' 'counts && k exec counter -c talks -- grep " 01 " /proc/net/tcp'
+try 'crun without CRIU says what is in the way' '! checkpoint restarts a && grep "Unimplemented.*+CRIU" /tmp/answer'
+
 containers >/tmp/before
 of two-containers {.status.podIP} >/tmp/ip
 old=$(pid_of_carob)
-try 'kill -9 of carob' "kill -9 $old && soon 10 sh -c '! kill -0 $old 2>/dev/null'"
+how="kill -9 $old"
+[ "$mode" = systemd ] || how='! checkpoint counter main' # it dies in the middle of that, by itself
+try 'kill -9 of carob' "$how && soon 10 sh -c '! kill -0 $old 2>/dev/null'"
 [ "$mode" = systemd ] || try 'Pods go on without it' 'pgrep nginx >/dev/null && curl -fsS --max-time 10 "http://$(cat /tmp/ip)/"'
+die=
 try 'starts again' start
 try 'another process, the same containers' "[ \"\$(pid_of_carob)\" != $old ] && containers | diff /tmp/before - >&2"
+try 'nothing is left of a checkpoint that was cut off' counts
 try 'exec after the restart' 'k exec two-containers -c debian-container -- true'
 try 'scale after the restart' 'k scale deployment/web --replicas=3 && k rollout status deployment/web --timeout=90s'
 if [ "$mode" = systemd ]; then
