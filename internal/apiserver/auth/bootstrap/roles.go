@@ -19,6 +19,8 @@ func clusterRoles() []*rbacv1.ClusterRole {
 		belonging(clusterRole("system:aggregate-to-admin", adminRules()...), "admin"),
 		belonging(clusterRole("system:aggregate-to-edit", editRules()...), "edit"),
 		belonging(clusterRole("system:aggregate-to-view", viewRules()...), "view"),
+		// metrics-server's own, which is not there: metrics.k8s.io is built in.
+		belonging(belonging(belonging(clusterRole("system:aggregated-metrics-reader", allow(read, "metrics.k8s.io", "pods nodes")), "view"), "edit"), "admin"),
 		clusterRole("system:discovery", allowPaths("/livez /readyz /healthz /version /version/ /openapi /openapi/* /api /api/* /apis /apis/*")),
 		clusterRole("system:basic-user",
 			allow("create", "authorization.k8s.io", "selfsubjectaccessreviews selfsubjectrulesreviews"),
