@@ -12,7 +12,7 @@ test/conformance/build.sh
 
 dir=$(mktemp -d /tmp/carob-conformance.XXXXXX)
 chmod 711 "$dir" # users of a namespace of their own must find their way
-unshare --net --mount --propagation slave sh -c \
+setsid unshare --net --mount --propagation slave sh -c \
   'mount --make-rshared / && ip link set lo up && ip addr add 192.0.2.10/32 dev lo && touch "$1/up" && exec sleep infinity' sh "$dir" &
 holder=$!
 enter=(nsenter --target "$holder" --net --mount "--wdns=$root")
