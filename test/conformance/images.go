@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -49,11 +50,24 @@ func publish(r *serve.Registry, programs, source string) error {
 		return err
 	}
 	m := maker{all: map[string]v1.Image{}}
+	config, err := base["busybox"].ConfigFile()
+	if err != nil {
+		return err
+	}
+	platform, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: config.OS, Architecture: config.Architecture})
+	if err != nil {
+		return err
+	}
+	pause := m.make("pause:3.10.2", platform, v1.Config{Entrypoint: []string{"/pause"}, User: "65535:65535"}, derive.File{Path: "pause", Mode: 0o755, Data: text["pause"]})
+	private, err := stored(pause)
+	if err != nil {
+		return err
+	}
 	agnhost := v1.Config{Entrypoint: []string{"/agnhost"}, Cmd: []string{"pause"}}
-	current := m.make(group+"agnhost:2.66.1", base["network"], agnhost,
+	current := m.make(group+"agnhost:2.66.1", base["network"], agnhost, append(private,
 		derive.File{Path: "agnhost", Mode: 0o755, Data: text["agnhost"]}, derive.File{Path: "agnhost-2", Symlink: "agnhost"},
 		derive.File{Path: "localhost.crt", Mode: 0o644, Data: text["crt"]}, derive.File{Path: "localhost.key", Mode: 0o644, Data: text["key"]},
-		derive.File{Path: "uploads/.keep", Mode: 0o644}, derive.File{Path: "etc/passwd", Mode: 0o644, Data: users}, derive.File{Path: "etc/group", Mode: 0o644, Data: groups})
+		derive.File{Path: "uploads/.keep", Mode: 0o644}, derive.File{Path: "etc/passwd", Mode: 0o644, Data: users}, derive.File{Path: "etc/group", Mode: 0o644, Data: groups})...)
 	// Each further one has another digest, by a file or by its configuration.
 	m.make(group+"agnhost:2.55", current, agnhost, derive.File{Path: "previous", Mode: 0o644, Data: "2.55\n"})
 	page := v1.Config{Entrypoint: agnhost.Entrypoint, Cmd: []string{"test-webserver"}}
@@ -74,11 +88,6 @@ func publish(r *serve.Registry, programs, source string) error {
 	}
 	m.make(group+"nginx:1.27.0-2", base["nginx"], web.Config)
 	m.make(group+"nginx:1.28.0-2", base["nginx"], web.Config, derive.File{Path: "usr/share/nginx/newer", Mode: 0o644, Data: "1.28.0-2\n"})
-	platform, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: web.OS, Architecture: web.Architecture})
-	if err != nil {
-		return err
-	}
-	m.make("pause:3.10.2", platform, v1.Config{Entrypoint: []string{"/pause"}, User: "65535:65535"}, derive.File{Path: "pause", Mode: 0o755, Data: text["pause"]})
 	if m.err != nil {
 		return m.err
 	}
@@ -122,3 +131,49 @@ const (
 	groups = "root:x:0:\ndaemon:x:1:\ntty:x:5:\nshadow:x:42:\nnogroup:x:65534:\nuser-defined-in-image:x:1000:\n" +
 		"group-defined-in-image:x:50000:user-defined-in-image\n"
 )
+
+// stored are the files of a registry that holds the image as pause:testing, in the layout that agnhost serves when it plays a registry.
+func stored(img v1.Image) ([]derive.File, error) {
+	const root = "var/registry/pause/"
+	at := func(kind string, h v1.Hash, data []byte) derive.File {
+		return derive.File{Path: root + kind + "/" + h.Algorithm + "/" + h.Hex[:2] + "/" + h.Hex + "/data", Mode: 0o644, Data: string(data)}
+	}
+	digest, err := img.Digest()
+	if err != nil {
+		return nil, err
+	}
+	manifest, err := img.RawManifest()
+	if err != nil {
+		return nil, err
+	}
+	name, err := img.ConfigName()
+	if err != nil {
+		return nil, err
+	}
+	config, err := img.RawConfigFile()
+	if err != nil {
+		return nil, err
+	}
+	layers, err := img.Layers()
+	if err != nil {
+		return nil, err
+	}
+	files := []derive.File{{Path: root + "manifests/testing", Mode: 0o644, Data: digest.String() + "\n"}, at("manifests", digest, manifest), at("blobs", name, config)}
+	for _, l := range layers {
+		h, err := l.Digest()
+		if err != nil {
+			return nil, err
+		}
+		r, err := l.Compressed()
+		if err != nil {
+			return nil, err
+		}
+		data, err := io.ReadAll(r)
+		r.Close()
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, at("blobs", h, data))
+	}
+	return files, nil
+}
