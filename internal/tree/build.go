@@ -45,7 +45,11 @@ func Build(in Input, f Filter) *Tree {
 	}
 	for _, o := range in.Objects {
 		objects[o.UID] = o
-		nodes[o.UID] = toNode(o, running[string(o.UID)])
+		uid := string(o.UID)
+		if own, ok := o.Annotations[corev1.MirrorPodAnnotationKey]; ok { // what it shows runs under the UID of the static Pod
+			uid = own
+		}
+		nodes[o.UID] = toNode(o, running[uid])
 	}
 	var roots []*Node
 	for uid, o := range objects {

@@ -99,3 +99,29 @@ func TestPrint(t *testing.T) {
 		})
 	}
 }
+
+// TestMirror: the processes of a static Pod hang below the object that shows it, which has another UID.
+func TestMirror(t *testing.T) {
+	in := input()
+	mirror := pod("web-n1", "", corev1.PodRunning)
+	mirror.Annotations = map[string]string{corev1.MirrorPodAnnotationKey: "hash"}
+	in.Objects = append(in.Objects, mirror)
+	in.Reports[0].Pods[0].UID = "hash"
+	kinds := map[string]bool{}
+	var look func(n *Node, below bool)
+	look = func(n *Node, below bool) {
+		below = below || n.Name == "web-n1"
+		if below {
+			kinds[n.Type] = true
+		}
+		for _, c := range n.Children {
+			look(c, below)
+		}
+	}
+	for _, r := range Build(in, Filter{}).Roots {
+		look(r, false)
+	}
+	if diff := cmp.Diff(map[string]bool{"object": true, "pause": true, "container": true, "process": true}, kinds); diff != "" {
+		t.Error(diff)
+	}
+}
