@@ -60,7 +60,7 @@ func builtin(group string) bool {
 	switch group {
 	case "apps", "autoscaling", "batch", "policy", "coordination.k8s.io", "discovery.k8s.io", "events.k8s.io", "networking.k8s.io",
 		"node.k8s.io", "rbac.authorization.k8s.io", "scheduling.k8s.io", "storage.k8s.io", "certificates.k8s.io",
-		"admissionregistration.k8s.io":
+		"admissionregistration.k8s.io", "resource.k8s.io":
 		return true
 	}
 	return false
