@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -79,7 +78,7 @@ func signRequester(ctx context.Context, spec *certificatesv1.CertificateSigningR
 		return
 	}
 	spec.Username, spec.UID, spec.Groups = u.GetName(), u.GetUID(), u.GetGroups()
-	for key, values := range maps.All(u.GetExtra()) {
+	for key, values := range u.GetExtra() {
 		if spec.Extra == nil {
 			spec.Extra = map[string]certificatesv1.ExtraValue{}
 		}

@@ -2,7 +2,7 @@
 // columns and subresources. The API server turns each Kind into a registry; a new kind is one new file here.
 //
 // It imports its own subpackages: rule (rules that kinds share), pod (what holds for Pods and their templates), openapi (generated).
-// Everything in it is a pure function of the objects it is given, but for the ages in table rows.
+// Everything in it is a pure function of the objects it is given, but for the ages in table rows and the times of certificates.
 package api
 
 import (
