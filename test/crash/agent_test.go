@@ -188,7 +188,7 @@ func (n *node) life(t *testing.T, at string) (list []point) {
 			t.Fatalf("died at %s: the Pod is %q\n%s\n%s", at, got, read(dir), n.kubectl(t, "describe", "pod", "life"))
 		}
 	}
-	n.kubectl(t, "delete", "pod", "life", "--ignore-not-found")
+	n.kubectl(t, "delete", "pod", "life", "--ignore-not-found", "--wait=false")
 	for deadline := time.Now().Add(30 * time.Second); n.kubectl(t, "get", "pods", "-o", "name") != "" || n.left(uid); time.Sleep(250 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("died at %s: the Pod does not go\n%s", at, read(dir))
