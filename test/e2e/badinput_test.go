@@ -68,8 +68,8 @@ func TestBadInput(t *testing.T) {
 		s := newSpace(t)
 		// Fields that are not acted on yet are refused with their path, never ignored.
 		for field, line := range map[string]string{
-			"spec.volumes[0]":     "volumes: [{name: v, nfs: {server: a, path: /}}]",
-			"spec.resourceClaims": "resourceClaims: [{name: a, resourceClaimName: b}]",
+			"spec.volumes[0].iscsi": "volumes: [{name: v, iscsi: {targetPortal: '192.0.2.1', iqn: iqn.2026-01.com.example:a, lun: 0}}]",
+			"spec.resourceClaims":   "resourceClaims: [{name: a, resourceClaimName: b}]",
 		} {
 			stderr := s.applyRefused(simple("web", forever, line))
 			want(t, line, stderr, field)

@@ -242,5 +242,10 @@ func testLabels(t *testing.T) {
 		}
 		return nil
 	})
-	s.event("label", "FailedCreatePodSandBox", "selinux_options")
+	// Labels are refused where the kernel has them; where it has none they mean nothing, as in any cluster.
+	if _, err := os.Stat("/sys/fs/selinux/enforce"); err == nil {
+		s.event("label", "FailedCreatePodSandBox", "selinux_options")
+	} else {
+		s.ready("label")
+	}
 }
