@@ -88,6 +88,11 @@ csi: build test-images ## a storage driver with Kubernetes' own provisioner, att
 	./test/csi/build.sh
 	CSI_BINARIES=$(CURDIR)/build/csi TAGS=e2e,csi ./test/e2e/run.sh -run '^TestCSI$$'
 
+.PHONY: minio
+minio: build test-images ## minio as a Pod with its data on a hostPath (root; the first build takes three minutes)
+	./test/minio/build.sh
+	MINIO_BINARY=$(CURDIR)/build/minio/minio TAGS=e2e,minio ./test/e2e/run.sh -run '^TestMinio$$'
+
 .PHONY: containerd
 containerd: build test-images ## the agent on containerd and on `carob runtime`, by --runtime-endpoint (root)
 	./test/containerd/run.sh
