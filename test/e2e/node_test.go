@@ -174,6 +174,8 @@ func TestStaticPods(t *testing.T) {
 	}
 	name := "web-" + nodeName
 	put("web.yaml", manifest("echo one; "+forever))
+	// It shows itself when the node has read the file; kubectl wait knows only Pods that are there.
+	s.waitPod(name, func(*corev1.Pod) error { return nil })
 	first := s.ready(name)
 	if first.OwnerReferences[0].Kind != "Node" || first.Annotations["kubernetes.io/config.source"] != "file" || first.Annotations["kubernetes.io/config.mirror"] == "" {
 		t.Errorf("%+v", first.ObjectMeta)
@@ -189,7 +191,16 @@ func TestStaticPods(t *testing.T) {
 	if again.Status.ContainerStatuses[0].ContainerID != id {
 		t.Error("deleting the mirror started the Pod anew")
 	}
-	wantMatch(t, "its log", s.kubectl("logs", name), `^one`)
+	logs := func(line string) {
+		t.Helper()
+		s.eventually("the line "+line, func() error {
+			if out, stderr, err := s.try("logs", name); err != nil || out != line+"\n" {
+				return fmt.Errorf("%q %s", out, stderr)
+			}
+			return nil
+		})
+	}
+	logs("one")
 	wantMatch(t, "exec", s.kubectl("exec", name, "--", "hostname"), `^web`)
 
 	put("web.yaml", manifest("echo two; "+forever))
@@ -199,7 +210,7 @@ func TestStaticPods(t *testing.T) {
 		}
 		return nil
 	})
-	wantMatch(t, "its log", s.kubectl("logs", name), `^two`)
+	logs("two")
 
 	put("bad.yaml", strings.Replace(manifest(forever), "  containers:", "  serviceAccountName: x\n  containers:", 1))
 	s.eventually("an event at the node", func() error {
