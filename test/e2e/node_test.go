@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -63,7 +64,7 @@ func (c *cluster) agent(t testing.TB, token string) func(method, path string) (i
 // TestNodeServer asks kubelet's HTTPS API as its clients do.
 func TestNodeServer(t *testing.T) {
 	s := newSpace(t)
-	s.apply(simple("web", "echo hello; dd if=/dev/zero of=/x bs=1M count=2 2>/dev/null; "+forever, "  readinessProbe: {exec: {command: ['true']}, periodSeconds: 1}"))
+	s.apply(simple("web", "echo hello; dd if=/dev/zero of=/x bs=1M count=2 2>/dev/null; >/written; "+forever, "  readinessProbe: {exec: {command: [test, -e, /written]}, periodSeconds: 1}"))
 	s.ready("web")
 	admin := s.c.agent(t, "")
 	for path, want := range map[string]string{
@@ -81,22 +82,26 @@ func TestNodeServer(t *testing.T) {
 	if code, body := admin("POST", "/run/"+s.ns+"/web/main?cmd=id"); code != 200 || !strings.Contains(body, "uid=0(root)") {
 		t.Errorf("run: %d %q", code, body)
 	}
-	var sum stats.Summary
-	if err := json.Unmarshal([]byte(s.kubectl("get", "--raw", "/api/v1/nodes/"+nodeName+"/proxy/stats/summary")), &sum); err != nil {
-		t.Fatal(err)
-	}
-	found := false
-	for _, p := range sum.Pods {
-		if p.PodRef.Namespace == s.ns && p.PodRef.Name == "web" {
-			found = true
-			if len(p.Containers) != 1 || *p.Containers[0].Rootfs.UsedBytes < 2<<20 || p.CPU.UsageNanoCores == nil || *p.EphemeralStorage.UsedBytes < 2<<20 {
-				t.Errorf("%+v", p)
-			}
+	s.eventually("what the Pod uses", func() error { // a measurement is some seconds old at times
+		var sum stats.Summary
+		if err := json.Unmarshal([]byte(s.kubectl("get", "--raw", "/api/v1/nodes/"+nodeName+"/proxy/stats/summary")), &sum); err != nil {
+			return err
 		}
-	}
-	if !found || *sum.Node.Memory.WorkingSetBytes == 0 || *sum.Node.Fs.CapacityBytes == 0 {
-		t.Errorf("%+v", sum.Node)
-	}
+		if *sum.Node.Memory.WorkingSetBytes == 0 || *sum.Node.Fs.CapacityBytes == 0 {
+			return fmt.Errorf("%+v", sum.Node)
+		}
+		for _, p := range sum.Pods {
+			if p.PodRef.Namespace != s.ns || p.PodRef.Name != "web" {
+				continue
+			}
+			if len(p.Containers) == 1 && *p.Containers[0].Rootfs.UsedBytes >= 2<<20 && p.CPU.UsageNanoCores != nil && *p.EphemeralStorage.UsedBytes >= 2<<20 {
+				return nil
+			}
+			text, err := json.Marshal(p)
+			return errors.Join(err, fmt.Errorf("%s", text))
+		}
+		return errors.New("the Pod is not there")
+	})
 	if code, body := s.c.agent(t, "none")("GET", "/healthz"); code != 401 {
 		t.Errorf("nobody: %d %q", code, body)
 	}
