@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis"
@@ -154,6 +155,11 @@ func (r *Runtime) readNode() error {
 			r.node.Bounding = oci.BoundingSet(mask)
 		}
 	}
+	var stack unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_STACK, &stack); err != nil {
+		return err
+	}
+	r.node.Stack = stack.Cur
 	raw, _ = os.ReadFile("/proc/self/oom_score_adj")
 	r.node.OOMScoreAdj, _ = strconv.Atoi(strings.TrimSpace(string(raw)))
 	if r.node.Hostname, err = os.Hostname(); err != nil {

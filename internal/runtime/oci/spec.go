@@ -61,6 +61,8 @@ type Node struct {
 	AppArmor func(profile string) bool
 	// SELinux says whether the kernel labels processes.
 	SELinux bool
+	// Stack limits the stack of a process that is started, in bytes.
+	Stack uint64
 	// SwapAccounting says whether memory+swap can be limited.
 	SwapAccounting bool
 }
@@ -99,6 +101,9 @@ func Build(in Input) (*specs.Spec, error) {
 	s.Process = &specs.Process{Args: args, Terminal: c.GetTty(), Cwd: workingDir(c, in.Image), Env: environment(in, c),
 		User:            specs.User{UID: in.User.UID, GID: in.User.GID, AdditionalGids: in.User.Groups},
 		NoNewPrivileges: sc.GetNoNewPrivs(), Capabilities: processCapabilities(caps, ambient)}
+	if err := executable(args, s.Process.Env, in.Node.Stack); err != nil {
+		return nil, err
+	}
 	if adj := int(c.GetLinux().GetResources().GetOomScoreAdj()); adj >= in.Node.OOMScoreAdj || slices.Contains(in.Node.Bounding, "CAP_SYS_RESOURCE") {
 		s.Process.OOMScoreAdj = &adj
 	}
