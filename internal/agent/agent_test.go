@@ -376,6 +376,34 @@ func TestTroubleIsToldAndMended(t *testing.T) {
 	}
 }
 
+// TestTroubleStandsUntilItIsOver: a container that cannot be made says so all the time, and not something else with each new try.
+func TestTroubleStandsUntilItIsOver(t *testing.T) {
+	b := newBench(t)
+	b.runtime.fails["CreateContainer"] = errors.New("the variable A is too long")
+	w, err := b.client.CoreV1().Pods("ns").Watch(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.create(pod("p", corev1.RestartPolicyAlways, "a"))
+	b.until("the second try", func() bool {
+		b.runtime.mu.Lock()
+		defer b.runtime.mu.Unlock()
+		return strings.Count(strings.Join(b.runtime.calls, " "), "CreateContainer") >= 2
+	})
+	w.Stop()
+	var told []string
+	for e := range w.ResultChan() {
+		for _, c := range e.Object.(*corev1.Pod).Status.ContainerStatuses {
+			if !slices.Contains(told[max(0, len(told)-1):], c.State.Waiting.Reason) {
+				told = append(told, c.State.Waiting.Reason)
+			}
+		}
+	}
+	if got := strings.Join(told, " "); got != "ContainerCreating CreateContainerError" {
+		t.Error(got)
+	}
+}
+
 func TestStartError(t *testing.T) {
 	b := newBench(t)
 	b.runtime.fails["StartContainer"] = errors.New("no such file")

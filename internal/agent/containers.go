@@ -31,6 +31,11 @@ const (
 	reasonRunError    = "RunContainerError"
 )
 
+// afterPull says whether the reason is of what comes after the pull: it stands until that works.
+func afterPull(reason string) bool {
+	return reason == reasonConfigError || reason == reasonCreateError || reason == reasonRunError
+}
+
 // containerTrouble notes that a container cannot be had just now.
 func (w *worker) containerTrouble(name, reason, message string, at time.Time) {
 	c := w.facts.Containers[name]
@@ -71,7 +76,10 @@ func (w *worker) pull(name string) func(context.Context) func() {
 			switch {
 			case err == nil:
 				c := w.facts.Containers[name]
-				c.ImageRef, c.Trouble = res.ID, nil
+				c.ImageRef = res.ID
+				if c.Trouble != nil && !afterPull(c.Trouble.Reason) {
+					c.Trouble = nil
+				}
 				if res.Pulled {
 					w.a.node.Poke()
 				}

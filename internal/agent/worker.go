@@ -298,7 +298,7 @@ func (w *worker) sourceChanged() {
 		t.RetryAt = time.Time{}
 	}
 	for _, c := range w.facts.Containers {
-		if c.Trouble != nil && c.Busy == "" && c.Trouble.Reason == reasonConfigError {
+		if c.Trouble != nil && c.Busy == "" && afterPull(c.Trouble.Reason) {
 			c.Trouble.RetryAt = time.Time{}
 		}
 	}

@@ -70,6 +70,14 @@ resources: {limits: {cpu: 500m, memory: 64Mi}, requests: {cpu: 100m, memory: 32M
 		})
 		s.event(name, "Failed", "Error: "+v[1])
 	}
+	// What the kernel cannot give a process is named, and put right by the ConfigMap.
+	s.apply("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: large}\ndata: {LARGE: " + strings.Repeat("x", 131_072) + "}\n")
+	s.apply(podOf("large", "terminationGracePeriodSeconds: 1", "containers:", container("main", forever, "envFrom: [{configMapRef: {name: large}}]")))
+	s.event("large", "Failed", "env: the variable LARGE has 131078 bytes, and the kernel takes no more than 131071")
+	wantMatch(t, "get pods", s.kubectl("get", "pods"), `^large +0/1 +CreateContainerError +0`)
+	s.kubectl("patch", "configmap", "large", "-p", `{"data":{"LARGE":"a"}}`)
+	s.ready("large")
+
 	s.kubectl("create", "configmap", "none", "--from-literal=a=b")
 	s.ready("nocm")
 	wantMatch(t, "get pods", s.kubectl("get", "pods"), `^nokey +0/1 +CreateContainerConfigError +0`)
