@@ -116,15 +116,18 @@ func (c *Carob) serveImages(w http.ResponseWriter, r *http.Request) {
 func (c *Carob) status() admin.Status {
 	v := version.Get()
 	s := admin.Status{
-		Node: c.cfg.NodeName, PID: os.Getpid(), Version: v.Version, Commit: v.Commit, Root: c.cfg.Root,
+		PID: os.Getpid(), Version: v.Version, Commit: v.Commit, Root: c.cfg.Root,
 		Runtime: c.pods.String(), Started: c.stages.began, Steps: c.stages.times(), Problems: []health.Problem{},
 	}
 	if c.api != nil {
-		s.Server, s.Kubeconfig = c.serverURL(), c.cfg.Kubeconfig
+		s.Node, s.Server, s.Kubeconfig = c.cfg.NodeName, c.serverURL(), c.cfg.Kubeconfig
 	}
 	select {
 	case <-c.ready:
 		s.Ready = true
+		if c.agent != nil {
+			s.Node = c.cfg.NodeName
+		}
 	default:
 	}
 	s.Problems = append(s.Problems, check.Decide(c.cfg, check.Gather(c.cfg, true))...)

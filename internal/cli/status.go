@@ -42,8 +42,11 @@ func statusCommand() *cobra.Command {
 func printStatus(w io.Writer, s admin.Status) error {
 	if s.PID != 0 {
 		t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+		if s.Node != "" {
+			fmt.Fprintf(t, "node\t%s\n", s.Node)
+		}
 		if s.Server != "" {
-			fmt.Fprintf(t, "node\t%s\nserver\t%s\nkubeconfig\t%s\n", s.Node, s.Server, s.Kubeconfig)
+			fmt.Fprintf(t, "server\t%s\nkubeconfig\t%s\n", s.Server, s.Kubeconfig)
 		}
 		fmt.Fprintf(t, "ready\t%v\nroot\t%s\nruntime\t%s\nprocess\t%d, up %s\nversion\t%s (%s)\n", s.Ready, s.Root, s.Runtime, s.PID,
 			time.Since(s.Started).Round(time.Second), s.Version, s.Commit)

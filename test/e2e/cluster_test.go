@@ -261,28 +261,33 @@ func (c *cluster) client(t testing.TB) kubernetes.Interface {
 
 // dial connects from inside the host's network namespace.
 func (c *cluster) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	type result struct {
-		conn net.Conn
-		err  error
-	}
-	done := make(chan result, 1)
+	return inNetwork(c, func() (net.Conn, error) {
+		d := net.Dialer{Timeout: 5 * time.Second}
+		return d.DialContext(ctx, network, addr)
+	})
+}
+
+// listen listens inside the host's network namespace.
+func (c *cluster) listen(addr string) (net.Listener, error) {
+	return inNetwork(c, func() (net.Listener, error) { return net.Listen("tcp", addr) })
+}
+
+// inNetwork runs f in the host's network namespace: a socket stays in the one that it was made in.
+func inNetwork[T any](c *cluster, f func() (T, error)) (made T, err error) {
+	done := make(chan struct{})
 	go func() {
+		defer close(done)
 		// The thread is never given back: it ends with this goroutine, in the namespace it entered.
 		runtime.LockOSThread()
-		fd, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", c.host.HolderPID()))
-		if err != nil {
-			done <- result{nil, err}
+		var ns *os.File
+		if ns, err = os.Open(fmt.Sprintf("/proc/%d/ns/net", c.host.HolderPID())); err != nil {
 			return
 		}
-		defer fd.Close()
-		if err := unix.Setns(int(fd.Fd()), unix.CLONE_NEWNET); err != nil {
-			done <- result{nil, err}
-			return
+		defer ns.Close()
+		if err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err == nil {
+			made, err = f()
 		}
-		d := net.Dialer{Timeout: 5 * time.Second}
-		conn, err := d.DialContext(ctx, network, addr)
-		done <- result{conn, err}
 	}()
-	r := <-done
-	return r.conn, r.err
+	<-done
+	return made, err
 }

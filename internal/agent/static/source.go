@@ -272,7 +272,7 @@ func (s *Source) fault(what, from string, err error) {
 		return
 	}
 	s.bad[what] = err.Error()
-	s.cfg.Log.Warn("a static Pod cannot be used", "from", from, "error", err)
+	s.cfg.Log.Warn("a manifest cannot be used", "from", from, "error", err)
 	if s.cfg.Bad != nil {
 		s.cfg.Bad(from, err)
 	}

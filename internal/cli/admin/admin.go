@@ -26,12 +26,13 @@ func SocketPath(c config.Config) string { return filepath.Join(c.RunDir(), "admi
 
 // Status is what a running Carob tells of itself.
 type Status struct {
+	// Node is empty where the Pod runtime runs alone.
 	Node    string `json:"node"`
 	PID     int    `json:"pid"`
 	Version string `json:"version"`
 	Commit  string `json:"commit"`
 	Root    string `json:"root"`
-	// Server and Kubeconfig are empty where the Pod runtime runs alone.
+	// Server and Kubeconfig are empty where there is no API server.
 	Server     string `json:"server"`
 	Kubeconfig string `json:"kubeconfig"`
 	// Runtime is what Pods are made with: name, version, and the socket of one that is not Carob's own.
