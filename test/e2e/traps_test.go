@@ -55,6 +55,33 @@ func TestTraps(t *testing.T) {
 			t.Errorf("%d processes of probes:\n%s", n, out)
 		}
 	})
+	t.Run("SubPathOfAnEditedConfigMap", func(t *testing.T) {
+		s := newSpace(t)
+		s.kubectl("create", "configmap", "cm", "--from-literal=a=one")
+		s.apply(podOf("web", "terminationGracePeriodSeconds: 1", "volumes: [{name: cm, configMap: {name: cm}}]", "containers:",
+			container("main", forever, mounts("cm:/etc/one:subPath: a")), container("whole", forever, mounts("cm:/cm"))))
+		s.ready("web")
+		s.kubectl("patch", "configmap", "cm", "-p", `{"data":{"a":"two"}}`)
+		s.eventually("the change in the whole volume", func() error {
+			if out, stderr, err := s.try("exec", "web", "-c", "whole", "--", "cat", "/cm/a"); err != nil || out != "two" {
+				return fmt.Errorf("%q %s", out, stderr)
+			}
+			return nil
+		})
+		if out := s.sh("web", "main", "cat /etc/one"); out != "one" {
+			t.Errorf("a running container's subPath changed: %q", out)
+		}
+		s.try("exec", "web", "-c", "main", "--", "kill", "1")
+		s.waitPod("web", func(p *corev1.Pod) error {
+			if c := status(p, "main"); c.RestartCount == 0 || !c.Ready {
+				return fmt.Errorf("%+v", c)
+			}
+			return nil
+		})
+		if out := s.sh("web", "main", "cat /etc/one"); out != "two" {
+			t.Errorf("after the restart: %q", out)
+		}
+	})
 	t.Run("FailingPostStartWithoutAReason", func(t *testing.T) {
 		s := newSpace(t)
 		s.apply(podOf("web", "restartPolicy: Never", "terminationGracePeriodSeconds: 1", "containers:",
