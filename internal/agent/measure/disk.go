@@ -2,10 +2,10 @@ package measure
 
 import (
 	"context"
-	"os"
 	"path/filepath"
-	"syscall"
+	"time"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -53,11 +53,11 @@ func (m *Meter) podDisks(p *stats.PodStats, pod Pod, known *runtimeapi.LinuxPodS
 			s.PVCRef = &stats.PVCReference{Name: v.Spec.PersistentVolumeClaim.ClaimName, Namespace: pod.Pod.Namespace}
 		}
 		if v.Own {
-			own := FileSystem(v.Path, at)
-			if own == nil {
+			if v.Fs == nil {
 				continue
 			}
-			s.FsStats = *own
+			s.FsStats = *v.Fs
+			s.Time = at
 		} else {
 			s.FsStats = *take(v.Bytes, v.Inodes)
 			if v.Spec.PersistentVolumeClaim == nil {
@@ -81,8 +81,10 @@ func (m *Meter) logs(pod *corev1.Pod, container string) (bytes, inodes uint64) {
 type Volume struct {
 	Spec *corev1.Volume
 	Path string
-	// Own says that it is a file system of its own: memory, or a disk. Bytes and Inodes are what is used.
-	Own           bool
+	// Own says that it is a file system of its own: memory, a disk, or that of a server. Fs is what that tells; nil if it does not answer.
+	Own bool
+	Fs  *stats.FsStats
+	// Bytes and Inodes are what is used.
 	Bytes, Inodes uint64
 }
 
@@ -96,18 +98,18 @@ func (m *Meter) Volumes(pod *corev1.Pod) []Volume {
 	for _, path := range found {
 		for i := range pod.Spec.Volumes {
 			if spec := &pod.Spec.Volumes[i]; spec.Name == filepath.Base(path) {
-				list = append(list, measureVolume(spec, path))
+				list = append(list, m.measureVolume(spec, path))
 			}
 		}
 	}
 	return list
 }
 
-func measureVolume(spec *corev1.Volume, path string) Volume {
+func (m *Meter) measureVolume(spec *corev1.Volume, path string) Volume {
 	v := Volume{Spec: spec, Path: path, Own: device(path) != device(filepath.Dir(path))}
 	if v.Own {
-		if s := FileSystem(path, metav1.Time{}); s != nil {
-			v.Bytes, v.Inodes = *s.UsedBytes, *s.InodesUsed
+		if v.Fs = m.askFileSystem(path); v.Fs != nil {
+			v.Bytes, v.Inodes = *v.Fs.UsedBytes, *v.Fs.InodesUsed
 		}
 		return v
 	}
@@ -115,15 +117,44 @@ func measureVolume(spec *corev1.Volume, path string) Volume {
 	return v
 }
 
+// answerPatience is how long the file system of a volume may take to tell what is used: its server may be away, and others are to be measured.
+const answerPatience = time.Second
+
+// askFileSystem measures the file system of a volume; nil if it does not answer. One that still owes an answer is not asked again.
+func (m *Meter) askFileSystem(path string) *stats.FsStats {
+	m.mu.Lock()
+	asked := m.asked[path]
+	m.asked[path] = true
+	m.mu.Unlock()
+	if asked {
+		return nil
+	}
+	answer := make(chan *stats.FsStats, 1)
+	go func() {
+		s := FileSystem(path, metav1.Time{})
+		m.mu.Lock()
+		delete(m.asked, path)
+		m.mu.Unlock()
+		answer <- s
+	}()
+	timer := m.cfg.Clock.NewTimer(answerPatience)
+	defer timer.Stop()
+	select {
+	case s := <-answer:
+		return s
+	case <-timer.C():
+		m.cfg.Log.Info("the file system of a volume does not answer", "path", path)
+		return nil
+	}
+}
+
+// device is the one that the file is on, as the kernel knows it without asking a server.
 func device(path string) uint64 {
-	info, err := os.Stat(path)
-	if err != nil {
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC, 0, &st); err != nil {
 		return 0
 	}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		return st.Dev
-	}
-	return 0
+	return unix.Mkdev(st.Dev_major, st.Dev_minor)
 }
 
 // Ephemeral is what a Pod has on the node's disk, in bytes: in each container's own file system and logs, by name, and in each emptyDir that

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -39,10 +40,16 @@ type Config struct {
 type Meter struct {
 	cfg   Config
 	rates rates
+
+	mu sync.Mutex // guards asked
+	// asked are the volumes whose file systems have not answered yet.
+	asked map[string]bool
 }
 
 // New returns a Meter.
-func New(cfg Config) *Meter { return &Meter{cfg: cfg, rates: rates{seen: map[string]pair{}}} }
+func New(cfg Config) *Meter {
+	return &Meter{cfg: cfg, rates: rates{seen: map[string]pair{}}, asked: map[string]bool{}}
+}
 
 // Pod is one to measure.
 type Pod struct {

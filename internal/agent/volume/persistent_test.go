@@ -226,14 +226,3 @@ func TestRemoveTreeLeavesMounts(t *testing.T) {
 		t.Error(err)
 	}
 }
-
-func TestNFSAttempts(t *testing.T) {
-	flags, data := nfsAttempts([]string{"ro", "hard,nfsvers=4.1", "noatime"})
-	if diff := cmp.Diff([]string{"hard,vers=4.1,"}, data); diff != "" || flags != unix.MS_RDONLY|unix.MS_NOATIME {
-		t.Error(flags, diff)
-	}
-	_, data = nfsAttempts([]string{"soft"})
-	if diff := cmp.Diff([]string{"soft,vers=4.2,", "soft,vers=4.1,", "soft,vers=4,", "soft,vers=3,"}, data); diff != "" {
-		t.Error(diff)
-	}
-}

@@ -52,7 +52,7 @@ func (v *Volumes) remove(ctx context.Context, uid types.UID, dir string) error {
 		}
 	}
 	volumes := filepath.Join(dir, "volumes")
-	if err := removeMounted(volumes); err != nil {
+	if err := v.removeMounted(ctx, volumes); err != nil {
 		return err
 	}
 	if err := removeFolder(volumes); err != nil {
@@ -77,7 +77,7 @@ func removeFolder(dir string) error {
 
 // removeMounted removes the volumes that are mounts of their own, and all that is mounted in them. Where a Pod has no others, nobody needs to
 // look through what all Pods have mounted.
-func removeMounted(volumes string) error {
+func (v *Volumes) removeMounted(ctx context.Context, volumes string) error {
 	plugins, err := os.ReadDir(volumes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -101,7 +101,12 @@ func removeMounted(volumes string) error {
 				if !there {
 					break
 				}
-				if err := mountpoint.Unmount(vol); err != nil {
+				if p.Name() == "kubernetes.io~"+nfsPlugin {
+					err = v.unmountNFS(ctx, vol)
+				} else {
+					err = mountpoint.Unmount(vol)
+				}
+				if err != nil {
 					return err
 				}
 			}

@@ -104,6 +104,8 @@ type Volumes struct {
 	pods map[types.UID]*podVolumes
 	// users are the Pods that have a persistent volume, by its name.
 	users map[string]map[types.UID]bool
+	// mounting are the folders on which the kernel is mounting something, although nobody may wait for it any more.
+	mounting map[string]bool
 }
 
 // podVolumes is what is remembered of a Pod. Its lock is held while its volumes are worked on.
@@ -121,7 +123,7 @@ func New(cfg Config) *Volumes {
 	if cfg.Clock == nil {
 		cfg.Clock = clock.RealClock{}
 	}
-	return &Volumes{cfg: cfg, pods: map[types.UID]*podVolumes{}, users: map[string]map[types.UID]bool{}}
+	return &Volumes{cfg: cfg, pods: map[types.UID]*podVolumes{}, users: map[string]map[types.UID]bool{}, mounting: map[string]bool{}}
 }
 
 // Setup makes every volume of the Pod, or completes what is there, and returns them by name. Errors are joined *Error, one for
@@ -187,7 +189,7 @@ func pluginOf(vol *corev1.Volume) (plugin, bool) {
 	case vol.Image != nil:
 		return plugin{name: "image"}, true
 	case vol.NFS != nil:
-		return plugin{name: "nfs"}, true
+		return plugin{name: nfsPlugin}, true
 	case vol.CSI != nil, vol.PersistentVolumeClaim != nil, vol.Ephemeral != nil:
 		return plugin{name: "csi", looks: true}, true
 	}

@@ -401,7 +401,7 @@ func TestRemoveMounted(t *testing.T) {
 	}
 	must(t, os.Mkdir(filepath.Join(mounted, "in"), 0o755))
 	must(t, unix.Mount("tmpfs", filepath.Join(mounted, "in"), "tmpfs", 0, ""))
-	must(t, removeMounted(top))
+	must(t, New(Config{}).removeMounted(t.Context(), top))
 	if _, err := os.Stat(mounted); !os.IsNotExist(err) {
 		t.Errorf("the mounted volume: %v", err)
 	}
@@ -411,5 +411,5 @@ func TestRemoveMounted(t *testing.T) {
 	if left, err := mountpoint.Below(top); err != nil || len(left) > 0 {
 		t.Errorf("still mounted: %v, %v", left, err)
 	}
-	must(t, removeMounted(top))
+	must(t, New(Config{}).removeMounted(t.Context(), top))
 }
