@@ -98,7 +98,7 @@ containerd: build test-images ## the agent on containerd and on `carob runtime`,
 	./test/containerd/run.sh
 
 .PHONY: vm
-vm: build test-images ## a Carob on a machine with cgroup v2 alone, in qemu, without systemd and with it (root)
+vm: build test-images ## a Carob on a machine with cgroup v2 alone, in qemu: without systemd, with it, with NFS (root)
 	go run ./test/vm -carob bin/carob -images build/images
 
 .PHONY: bench

@@ -245,7 +245,9 @@ func (a *Agent) mounts(ctx context.Context, in criconf.ContainerInput, mounted m
 			return nil, err
 		}
 		hosts = hosts || m.MountPath == "/etc/hosts"
-		list = append(list, criconf.Mount(m, path, mounted[m.Name].ReadOnly))
+		mount := criconf.Mount(m, path, mounted[m.Name].ReadOnly)
+		mount.MountOptions = mounted[m.Name].Options
+		list = append(list, mount)
 	}
 	dir := a.cfg.podDir(in.Pod.UID)
 	if !hosts {

@@ -19,7 +19,7 @@ type machine struct {
 }
 
 // userland are the packages of the guest, beside the essential ones. Nothing of the project is in them.
-var userland = []string{"systemd", "systemd-sysv", "dbus", "kmod", "crun", "iproute2", "nftables", "procps", "psmisc", "curl", "util-linux", "busybox-static", "apparmor", "runc", "criu", "iptables"}
+var userland = []string{"systemd", "systemd-sysv", "dbus", "kmod", "crun", "iproute2", "nftables", "procps", "psmisc", "curl", "util-linux", "busybox-static", "apparmor", "runc", "criu", "iptables", "nfs-kernel-server"}
 
 const (
 	suite         = "bookworm"

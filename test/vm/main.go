@@ -1,6 +1,6 @@
 // Command vm tries a Carob on a kernel of its own, one that has cgroup v2 alone: it makes a small Debian, boots it in qemu and runs
 // guest/checks.sh there, once with a plain init and once with systemd as the first process. In mode slices systemd makes
-// the cgroups (guest/slices.sh). Mode critest runs the CRI's validation suite there
+// the cgroups (guest/slices.sh); in mode nfs it serves NFS and mounts it (guest/nfs.sh). Mode critest runs the CRI's validation suite there
 // instead: that kernel has AppArmor too.
 //
 // It may import nothing of the project: what it tries is bin/carob. It writes below -dir only, sends nothing to any network (the machine's
@@ -46,7 +46,7 @@ func main() {
 	flag.StringVar(&o.unit, "unit", "docs/carob.service", "the unit for systemd")
 	flag.StringVar(&o.critest, "critest", "build", "folder with what test/critest/build.sh made, for mode critest")
 	flag.StringVar(&o.list, "list", "test/critest/vm.txt", "file of specs that must pass, for mode critest")
-	flag.StringVar(&modes, "modes", "plain,systemd,slices", "what to boot: plain, systemd, slices, critest")
+	flag.StringVar(&modes, "modes", "plain,systemd,slices,nfs", "what to boot: plain, systemd, slices, critest, nfs")
 	flag.StringVar(&o.memory, "memory", "2G", "the machine's memory")
 	flag.DurationVar(&o.timeout, "timeout", 12*time.Minute, "for one boot with its checks")
 	flag.BoolVar(&o.verbose, "v", false, "show all that the machine says")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -128,10 +129,26 @@ func (v *Volumes) setupPersistent(ctx context.Context, pod *corev1.Pod, p persis
 		return Mounted{}, err
 	}
 	m.ReadOnly = m.ReadOnly || p.readOnly
+	if m.Device == "" {
+		m.Options = restrictions(p.pv.Spec.MountOptions)
+	}
 	if group, err := strconv.ParseInt(p.pv.Annotations[groupAnnotation], 10, 64); err == nil {
 		m.Group = &group
 	}
 	return m, nil
+}
+
+// restrictions are those of the mount options that an OCI runtime drops from a mount that it binds, unless it is told them.
+func restrictions(options []string) []string {
+	var list []string
+	for _, some := range options {
+		for o := range strings.SplitSeq(some, ",") {
+			if slices.Contains([]string{"noexec", "nodev", "nosuid"}, o) && !slices.Contains(list, o) {
+				list = append(list, o)
+			}
+		}
+	}
+	return list
 }
 
 func (v *Volumes) mountPersistent(ctx context.Context, pod *corev1.Pod, p persistent) (Mounted, error) {

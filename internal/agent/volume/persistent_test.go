@@ -38,7 +38,8 @@ func TestLocalVolume(t *testing.T) {
 	pv.Spec.MountOptions, pv.Annotations = []string{"noexec", "nosuid"}, map[string]string{groupAnnotation: "77"}
 	for range 2 {
 		m := f.setup(t)["v"]
-		if got, err := os.ReadFile(filepath.Join(m.Path, "kept")); err != nil || string(got) != "x" || m.ReadOnly || m.Group == nil || *m.Group != 77 {
+		if got, err := os.ReadFile(filepath.Join(m.Path, "kept")); err != nil || string(got) != "x" || m.ReadOnly || m.Group == nil || *m.Group != 77 ||
+			strings.Join(m.Options, " ") != "noexec nosuid" {
 			t.Errorf("%q, %v, %+v", got, err, m)
 		}
 		if mounts, err := mountpoint.Below(m.Path); err != nil || len(mounts) != 1 {

@@ -61,6 +61,8 @@ type Mounted struct {
 	Device string
 	// ReadOnly says that containers must get it read-only whatever their volumeMount says.
 	ReadOnly bool
+	// Options are what it is mounted with and containers must mount it with too: noexec, nodev, nosuid.
+	Options []string
 }
 
 // Error is a volume that could not be made. Its text is that of Kubernetes' FailedMount event.

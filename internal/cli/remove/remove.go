@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -117,9 +118,32 @@ func ours(cfg config.Config) error {
 
 // unmountBelow takes away every mount at dir or below it, the deepest first. Files under a mount are never removed with it.
 func unmountBelow(dir string) error {
-	f, err := os.Open("/proc/self/mountinfo")
+	points, err := mountsBelow(dir)
 	if err != nil {
 		return err
+	}
+	slices.SortFunc(points, func(a, b string) int { return len(b) - len(a) })
+	var errs []error
+	for _, p := range points {
+		if err := detach(p); err != nil && !errors.Is(err, unix.EINVAL) {
+			errs = append(errs, fmt.Errorf("unmount %s: %w", p, err))
+		}
+	}
+	if len(points) > 0 && len(errs) == 0 {
+		left, err := mountsBelow(dir)
+		if len(left) > 0 {
+			err = errors.Join(err, fmt.Errorf("still mounted: %s", strings.Join(left, ", ")))
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// mountsBelow are the mount points at dir and below it.
+func mountsBelow(dir string) ([]string, error) {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
 	}
 	defer f.Close()
 	var points []string
@@ -133,17 +157,22 @@ func unmountBelow(dir string) error {
 			}
 		}
 	}
-	if err := lines.Err(); err != nil {
+	return points, lines.Err()
+}
+
+// detachPatience is how long the end of a mount is waited for.
+const detachPatience = 5 * time.Second
+
+// detach takes a mount out of sight. Where its server is away the kernel goes on beside it for minutes, for which nobody waits.
+func detach(point string) error {
+	done := make(chan error, 1)
+	go func() { done <- unix.Unmount(point, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) }()
+	select {
+	case err := <-done:
 		return err
+	case <-time.After(detachPatience):
+		return nil
 	}
-	slices.SortFunc(points, func(a, b string) int { return len(b) - len(a) })
-	var errs []error
-	for _, p := range points {
-		if err := unix.Unmount(p, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) {
-			errs = append(errs, fmt.Errorf("unmount %s: %w", p, err))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // unescape undoes the kernel's octal escapes of blanks.

@@ -39,6 +39,7 @@ UNIT
 mkdir -p $units/multi-user.target.wants
 ln -sf ../vm-checks.service $units/multi-user.target.wants/
 ln -sf /usr/lib/systemd/system/multi-user.target $units/default.target
-for u in getty.target serial-getty@ttyS0.service systemd-timesyncd.service apt-daily.timer apt-daily-upgrade.timer; do ln -sf /dev/null $units/$u; done
+for u in getty.target serial-getty@ttyS0.service systemd-timesyncd.service apt-daily.timer apt-daily-upgrade.timer \
+  rpcbind.socket rpcbind.service nfs-server.service nfs-client.target nfs-blkmap.service; do ln -sf /dev/null $units/$u; done
 echo vm.example >/etc/hostname
 exec /lib/systemd/systemd systemd.show_status=0

@@ -16,7 +16,9 @@ ln -s fd/2 /dev/stderr
 hostname vm.example
 /load/guest/network.sh
 checks='/load/guest/checks.sh plain'
-case " $(cat /proc/cmdline) " in *' guest.mode=critest '*) checks=/load/guest/critest.sh ;; esac
+for mode in critest nfs; do
+  case " $(cat /proc/cmdline) " in *" guest.mode=$mode "*) checks=/load/guest/$mode.sh ;; esac
+done
 setsid $checks </dev/null &>/dev/ttyS0 &
 wait $! # the shell also reaps what is left to it
 sync
