@@ -67,6 +67,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.stop(servers, endRequests)
 	wg.Wait()
 	s.policy.Wait()
+	s.keeping.Wait()
 	return err
 }
 

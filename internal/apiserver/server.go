@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -42,6 +43,10 @@ type Server struct {
 	tcp     net.Listener
 	own     *inproc.Listener
 	policy  *rbac.Policy
+	// advertise are the addresses that Pods reach it at; advertised tells of other ones. keeping is what keeps the Service kubernetes.
+	advertise  atomic.Pointer[[]netip.Addr]
+	advertised chan struct{}
+	keeping    sync.WaitGroup
 
 	ready     chan struct{}
 	readyOnce sync.Once
@@ -60,7 +65,8 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	codecs := api.Codecs(scheme)
 	kinds := api.Kinds()
 	options := cfg.Store.RESTOptionsGetter(storageCodec(scheme, codecs))
-	s := &Server{cfg: cfg, own: inproc.NewListener(), ready: make(chan struct{})}
+	s := &Server{cfg: cfg, own: inproc.NewListener(), ready: make(chan struct{}), advertised: make(chan struct{}, 1)}
+	s.advertise.Store(&cfg.Advertise)
 	if s.stores, err = newStores(kinds, scheme, options); err != nil {
 		return nil, fmt.Errorf("API server: %w", err)
 	}

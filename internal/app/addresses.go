@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -46,8 +47,20 @@ func (c *Carob) followAddresses(ctx context.Context) error {
 			if fresh := nodeIPs(c.cfg); !slices.Equal(fresh, now) {
 				c.opt.Log.Info("the node has other addresses", "before", now, "now", fresh)
 				now = fresh
-				c.agent.SetNodeIPs(fresh)
+				c.moved(fresh)
 			}
 		}
 	}
+}
+
+// moved tells everyone the node's addresses: certificates, the rule and the endpoints of the Service kubernetes, the Node and its Pods.
+func (c *Carob) moved(node []netip.Addr) {
+	c.pki.SetIPs(c.servingIPs(node))
+	if c.network != nil {
+		if err := c.network.SetServices(c.services(node)); err != nil {
+			c.opt.Log.Warn("the address of the Service kubernetes leads nowhere until the next start", "error", err)
+		}
+	}
+	c.api.Advertise(node[:1])
+	c.agent.SetNodeIPs(node)
 }

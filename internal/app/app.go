@@ -209,7 +209,7 @@ func (c *Carob) remember() error {
 }
 
 func (c *Carob) openStore(ctx context.Context) (err error) {
-	c.pki, err = pki.Open(c.cfg.Path("pki"), pki.Config{NodeName: c.cfg.NodeName, IPs: c.servingIPs(), DNSNames: servingNames, Clock: clock.RealClock{}})
+	c.pki, err = pki.Open(c.cfg.Path("pki"), pki.Config{NodeName: c.cfg.NodeName, IPs: c.servingIPs(c.node), DNSNames: servingNames, Clock: clock.RealClock{}})
 	if err != nil {
 		return err
 	}
@@ -223,18 +223,24 @@ func (c *Carob) openStore(ctx context.Context) (err error) {
 
 var servingNames = []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"}
 
-func (c *Carob) servingIPs() []netip.Addr {
+func (c *Carob) servingIPs(node []netip.Addr) []netip.Addr {
 	ips := []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1"), c.cfg.ServiceCIDR.Addr().Next(), nodeCIDR(c.cfg).Addr().Next()}
-	return append(ips, c.node...)
+	return append(ips, node...)
 }
 
 // networkConfig lets the ClusterIP of the Service kubernetes lead to the API server, where there is one that Pods can reach.
 func (c *Carob) networkConfig() network.Config {
 	n := networkConfig(c.cfg, c.opt.Log)
-	if ip := c.cfg.ServiceCIDR.Masked().Addr().Next(); len(c.node) > 0 && !c.cfg.APIBind.Addr().IsLoopback() && c.node[0].Is4() == ip.Is4() {
-		n.Services = []nft.Service{{Address: netip.AddrPortFrom(ip, 443), Target: netip.AddrPortFrom(c.node[0], c.cfg.APIBind.Port())}}
-	}
+	n.Services = c.services(c.node)
 	return n
+}
+
+func (c *Carob) services(node []netip.Addr) []nft.Service {
+	ip := c.cfg.ServiceCIDR.Masked().Addr().Next()
+	if len(node) == 0 || c.cfg.APIBind.Addr().IsLoopback() || node[0].Is4() != ip.Is4() {
+		return nil
+	}
+	return []nft.Service{{Address: netip.AddrPortFrom(ip, 443), Target: netip.AddrPortFrom(node[0], c.cfg.APIBind.Port())}}
 }
 
 func networkConfig(cfg config.Config, log *slog.Logger) network.Config {

@@ -97,10 +97,10 @@ func isZeroMask(mask []byte) bool {
 
 // plan is the rules for the leases as they are, without those of sandboxes that are leaving.
 func (n *Network) plan() nft.Ruleset {
-	in := nft.Input{Table: n.cfg.NFTable, Group: n.group, PodCIDRs: n.cfg.PodCIDRs, Services: n.cfg.Services}
 	leases := n.ledger.List()
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	in := nft.Input{Table: n.cfg.NFTable, Group: n.group, PodCIDRs: n.cfg.PodCIDRs, Services: n.cfg.Services}
 	for _, lease := range leases {
 		in.Ports = append(in.Ports, targets(n.ports.held[lease.Owner], lease.Addrs)...)
 	}
@@ -124,6 +124,14 @@ func targets(ports []HostPort, addrs []netip.Addr) []nft.Port {
 		}
 	}
 	return out
+}
+
+// SetServices replaces the addresses that lead elsewhere.
+func (n *Network) SetServices(services []nft.Service) error {
+	n.mu.Lock()
+	n.cfg.Services = services
+	n.mu.Unlock()
+	return n.applyRules()
 }
 
 func (n *Network) applyRules() error {

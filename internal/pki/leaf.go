@@ -32,14 +32,24 @@ type Leaf struct {
 	pki  *PKI
 	name string
 	path string
-	req  request
 
-	mu      sync.Mutex // guards current and serialises renewal
+	mu      sync.Mutex // guards what follows and serialises renewal
+	req     request
 	current pair
+	// changed says that current was issued for other addresses than req's.
+	changed bool
 }
 
 func (p *PKI) leaf(name string, req request) *Leaf {
 	return &Leaf{pki: p, name: name, path: filepath.Join(p.dir, name), req: req}
+}
+
+// readdress has the certificate made anew, for other addresses, when it is used next.
+func (l *Leaf) readdress(ips []netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.req.ips = ips
+	l.changed = l.current.cert != nil && !l.current.serves(l.req)
 }
 
 // open reads the file; one that is missing, unreadable, signed by another authority, or for other names is made anew: a leaf can
@@ -59,7 +69,7 @@ func (l *Leaf) open() error {
 }
 
 func (l *Leaf) freshLocked() (pair, error) {
-	if l.current.cert != nil && !due(l.current.cert, l.pki.clock.Now()) {
+	if l.current.cert != nil && !l.changed && !due(l.current.cert, l.pki.clock.Now()) {
 		return l.current, nil
 	}
 	ca, err := l.pki.authority()
@@ -73,7 +83,7 @@ func (l *Leaf) freshLocked() (pair, error) {
 	if err := fresh.write(l.path); err != nil {
 		return pair{}, err
 	}
-	l.current = fresh
+	l.current, l.changed = fresh, false
 	return fresh, nil
 }
 

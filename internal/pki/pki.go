@@ -83,8 +83,7 @@ func Open(dir string, cfg Config) (*PKI, error) {
 	if p.serviceAccount, err = p.openKey("service-account.pem"); err != nil {
 		return nil, err
 	}
-	loopback := []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
-	ips := append(loopback, cfg.IPs...)
+	ips := withLoopback(cfg.IPs)
 	names := []string{
 		"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc",
 		"kubernetes.default.svc." + cfg.ClusterDomain,
@@ -110,6 +109,17 @@ func Open(dir string, cfg Config) (*PKI, error) {
 		}
 	}
 	return p, nil
+}
+
+// SetIPs says that the servers are reached at other addresses now: certificates for them are made when they are used next.
+func (p *PKI) SetIPs(ips []netip.Addr) {
+	for _, l := range []*Leaf{p.serving, p.agent} {
+		l.readdress(withLoopback(ips))
+	}
+}
+
+func withLoopback(ips []netip.Addr) []netip.Addr {
+	return append([]netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}, ips...)
 }
 
 // ServingCert is the API server's certificate.

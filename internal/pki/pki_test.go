@@ -113,6 +113,32 @@ func TestOtherAddressesMakeANewLeaf(t *testing.T) {
 	}
 }
 
+// TestAddressesThatChange: a certificate for other addresses is made once, and kept as any.
+func TestAddressesThatChange(t *testing.T) {
+	clk := testclock.NewFakePassiveClock(start)
+	dir := t.TempDir()
+	p := open(t, dir, clk, "10.0.0.1")
+	before := leafOf(t, p.ServingCert())
+	p.SetIPs([]netip.Addr{netip.MustParseAddr("10.0.0.1")})
+	if leafOf(t, p.ServingCert()) != before {
+		t.Error("the same addresses made a new certificate")
+	}
+	p.SetIPs([]netip.Addr{netip.MustParseAddr("10.0.0.2")})
+	for _, l := range []*pki.Leaf{p.ServingCert(), p.AgentServingCert()} {
+		c := leafOf(t, l)
+		if c.VerifyHostname("10.0.0.2") != nil || c.VerifyHostname("10.0.0.1") == nil || c.VerifyHostname("127.0.0.1") != nil {
+			t.Errorf("%v", c.IPAddresses)
+		}
+		if leafOf(t, l) != c {
+			t.Error("it is made anew each time")
+		}
+	}
+	after := leafOf(t, p.ServingCert())
+	if again := leafOf(t, open(t, dir, clk, "10.0.0.2").ServingCert()); !again.Equal(after) {
+		t.Error("it was not kept")
+	}
+}
+
 func TestRenewalInProcess(t *testing.T) {
 	clk := testclock.NewFakePassiveClock(start)
 	p := open(t, t.TempDir(), clk)

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -229,4 +230,62 @@ func TestStaticPods(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.waitGone(name)
+}
+
+// TestAddressChanges gives the machine another address: all that names the node by it follows, without a restart.
+func TestAddressChanges(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.up(t)
+	s := c.space(t)
+	s.apply(simple("web", forever))
+	s.ready("web")
+	const other = "192.0.2.99"
+	for _, args := range [][]string{{"addr", "add", other + "/32", "dev", "lo"}, {"addr", "del", nodeIP + "/32", "dev", "lo"}} {
+		if out, err := c.host.Command("ip", args...).CombinedOutput(); err != nil {
+			t.Fatalf("ip %v: %v: %s", args, err, out)
+		}
+	}
+	s.waitPod("web", func(p *corev1.Pod) error {
+		if p.Status.HostIP != other {
+			return fmt.Errorf("hostIP %s", p.Status.HostIP)
+		}
+		return nil
+	})
+	want := func(what, args string) {
+		t.Helper()
+		s.eventually(what, func() error {
+			out, stderr, err := s.try(strings.Fields(args)...)
+			if err != nil || out != other {
+				return fmt.Errorf("%s %s", out, stderr)
+			}
+			return nil
+		})
+	}
+	want("the Node", "get node "+nodeName+" -o jsonpath={.status.addresses[?(@.type=='InternalIP')].address}")
+	want("Endpoints", "get endpoints kubernetes -n default -o jsonpath={.subsets[*].addresses[*].ip}")
+	want("the EndpointSlice", "get endpointslice kubernetes -n default -o jsonpath={.endpoints[*].addresses[*]}")
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(s.kubectl("get", "configmap", "kube-root-ca.crt", "-o", "jsonpath={.data.ca\\.crt}")))
+	for _, port := range []string{"6443", "10250"} {
+		conn, err := c.dial(t.Context(), "tcp", net.JoinHostPort(other, port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if err := tls.Client(conn, &tls.Config{RootCAs: roots, ServerName: other}).HandshakeContext(t.Context()); err != nil {
+			t.Errorf("port %s: %v", port, err)
+		}
+	}
+	// A Pod reaches the server by the Service's address still.
+	s.apply(podOf("client", "restartPolicy: Never", "containers:", container("main", "echo | nc -w 5 10.43.0.1 443 >/dev/null && echo open")))
+	s.phase("client", corev1.PodSucceeded)
+	s.kubectl("delete", "service", "kubernetes", "-n", "default")
+	s.eventually("the Service is there again", func() error {
+		_, stderr, err := s.try("get", "service", "kubernetes", "-n", "default")
+		if err != nil {
+			return errors.New(stderr)
+		}
+		return nil
+	})
 }
