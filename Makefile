@@ -83,6 +83,14 @@ critest-vm: build test-images ## the same with crun on cgroup v2 and AppArmor, i
 conformance: build ## upstream's e2e suite, or FOCUS='sig-node|sig-storage' of it (root; the first build takes minutes)
 	./test/conformance/run.sh -focus '$(FOCUS)' -skip '$(SKIP)' $(if $(PROCS),-procs $(PROCS)) $(if $(SPECS),-specs $(SPECS)) $(if $(ADD),-add)
 
+# What the machine itself cannot pass for want of CAP_SYS_RESOURCE or of dummy links.
+conformance-vm: FOCUS ?= PrivilegedPod|PLR guaranteed qos.* resizing (cpu|mem|only)
+.PHONY: conformance-vm
+conformance-vm: build test-images ## specs of the same suite for a node's conformance, on cgroup v2 in qemu, by FOCUS (root)
+	./test/conformance/build.sh
+	go run ./test/vm -carob bin/carob -images build/images -modes conformance -focus '$(FOCUS)' -memory 4G -timeout 60m \
+	  -conformance-source "$$(cd test/conformance/tools && go list -m -f '{{.Dir}}' k8s.io/kubernetes)/test/images"
+
 .PHONY: csi
 csi: build test-images ## a storage driver with Kubernetes' own provisioner, attacher and resizer (root; the first build takes minutes)
 	./test/csi/build.sh

@@ -34,6 +34,7 @@ import (
 	"carob.dev/carob/internal/agent/probe"
 	"carob.dev/carob/internal/agent/pull"
 	"carob.dev/carob/internal/agent/server"
+	"carob.dev/carob/internal/agent/shutdown"
 	"carob.dev/carob/internal/agent/static"
 	"carob.dev/carob/internal/agent/volume/csi"
 	"carob.dev/carob/internal/sys"
@@ -51,6 +52,7 @@ type Agent struct {
 	handler  http.Handler
 	meter    *measure.Meter
 	pressure *pressure.Watcher
+	shutdown *shutdown.Watcher
 	probed   probe.Results
 	node     *node.Node
 	pods     cache.SharedIndexInformer
@@ -97,7 +99,7 @@ func New(cfg Config) (*Agent, error) {
 	kept.Storage += eviction.HardReserve(cfg.Pressure.Thresholds, eviction.NodeFsAvailable, machine.Storage)
 	a.node = node.New(node.Config{Name: cfg.NodeName, Client: cfg.Client, Images: cfg.Images, Runtime: cfg.Runtime, MaxPods: cfg.MaxPods,
 		PodCIDR: cfg.PodCIDR, IPs: func() []netip.Addr { return *a.ips.Load() }, Port: cfg.Port, Machine: machine, KubernetesVersion: version.KubernetesVersion,
-		Reserved: kept, Pressure: func() []corev1.NodeConditionType { return a.pressure.Conditions() }, ShuttingDown: a.Resting,
+		Reserved: kept, Pressure: func() []corev1.NodeConditionType { return a.pressure.Conditions() }, ShuttingDown: func() bool { return a.Resting() || a.shutdown.Now() },
 		RuntimeVersion: cfg.RuntimeName + "://" + cfg.RuntimeVersion, Recorder: cfg.Recorder, Log: cfg.Log, Clock: cfg.Clock, VolumesInUse: a.volumesInUse})
 	self := &corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: cfg.NodeName, UID: types.UID(cfg.NodeName)}
 	a.images = imagegc.New(imagegc.Config{Images: cfg.Images, Containers: cfg.ImageUsers, Policy: cfg.ImageGC, Recorder: cfg.Recorder,
@@ -121,6 +123,8 @@ func New(cfg Config) (*Agent, error) {
 		LogsDir: cfg.logsDir(), PodDir: cfg.podDir, Log: cfg.Log, Clock: cfg.Clock})
 	a.pressure = pressure.New(pressure.Config{Policy: cfg.Pressure, Meter: a.meter, Pods: a.measured, End: a.end, Free: a.free, Changed: a.node.Urgent,
 		Recorder: cfg.Recorder, Node: self, Log: cfg.Log, Clock: cfg.Clock})
+	a.shutdown = shutdown.New(shutdown.Config{Periods: cfg.ShutdownPeriods, Open: cfg.OpenLogin, Pods: a.endable, End: a.end, Told: a.told,
+		Changed: a.node.Urgent, Recorder: cfg.Recorder, Node: self, Log: cfg.Log, Clock: cfg.Clock})
 	a.handler = server.New(server.Config{Pods: a, Runtime: cfg.Runtime, Streaming: cfg.Streaming, LogsDir: cfg.logsDir(), Meter: a.meter, Probes: &a.probed,
 		Settings: cfg.settings(), CPUs: machine.CPUs, Memory: machine.Memory, Version: version.KubernetesVersion, Log: cfg.Log, Clock: cfg.Clock})
 	return a, nil
@@ -196,6 +200,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.wg.Go(func() { a.images.Run(ctx) })
 	a.wg.Go(func() { a.pressure.Run(ctx) })
+	if len(a.cfg.ShutdownPeriods) > 0 {
+		a.wg.Go(func() { a.shutdown.Run(ctx) })
+	}
 	select {
 	case <-ctx.Done():
 		return ctx.Err()

@@ -26,6 +26,7 @@ import (
 	"carob.dev/carob/internal/agent/logs"
 	"carob.dev/carob/internal/agent/node"
 	"carob.dev/carob/internal/agent/pressure"
+	"carob.dev/carob/internal/agent/shutdown"
 	"carob.dev/carob/internal/agent/volume"
 	"carob.dev/carob/internal/sys"
 	"carob.dev/carob/internal/version"
@@ -84,6 +85,9 @@ type Config struct {
 	PodManifests, PodManifestsURL string
 	// Standalone says that there is no API server: only static Pods run, and nobody is told of them. Client is one that refuses everything.
 	Standalone bool
+	// ShutdownPeriods is how long Pods have when the machine is shut down, OpenLogin connects to who knows of that. Nobody waits for them when nil.
+	ShutdownPeriods []shutdown.Period
+	OpenLogin       func(context.Context) (shutdown.Manager, error)
 	// Pressure says when Pods are ended for want of something. Never when it has no thresholds.
 	Pressure pressure.Policy
 	// Reserved is what Pods never get of the node, beside what hard thresholds keep free. All Pods together are held to what it leaves.

@@ -8,10 +8,12 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"carob.dev/carob/internal/agent/measure"
 	"carob.dev/carob/internal/agent/podstate"
+	"carob.dev/carob/internal/agent/shutdown"
 )
 
 // measured are the Pods that have something running.
@@ -39,6 +41,45 @@ func (a *Agent) end(uid types.UID, why podstate.End) <-chan struct{} {
 		}
 	})
 	return over
+}
+
+// endable are the Pods that may run.
+func (a *Agent) endable() []shutdown.Pod {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var list []shutdown.Pod
+	for _, w := range a.workers {
+		pod := w.granted.Load()
+		if pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded {
+			continue
+		}
+		p := shutdown.Pod{UID: pod.UID, Grace: podstate.Grace(pod)}
+		if pod.Spec.Priority != nil {
+			p.Priority = *pod.Spec.Priority
+		}
+		list = append(list, p)
+	}
+	return list
+}
+
+// told waits until the API knows the status of Pods that have ended, two seconds at most.
+func (a *Agent) told(ctx context.Context, uids []types.UID) {
+	ctx, cancel := context.WithTimeout(ctx, statusPatience)
+	defer cancel()
+	for _, uid := range uids {
+		w := a.worker(uid)
+		if w == nil {
+			continue
+		}
+		told := make(chan struct{})
+		w.post(func() { w.restTold = told })
+		select {
+		case <-told:
+		case <-w.ended:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // free removes what takes room on the disk and nobody needs: ended containers, whose logs and facts stay, and images that no container uses.

@@ -228,9 +228,16 @@ func (r *fakeRuntime) StopContainer(ctx context.Context, id string, timeout int6
 	hang := r.hangStop && timeout > 1
 	r.calls = append(r.calls, fmt.Sprintf("StopContainer %d", timeout))
 	r.mu.Unlock()
-	if hang {
-		<-ctx.Done()
-		return ctx.Err()
+	for hang { // until it ends by itself
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(2 * time.Millisecond):
+		}
+		r.mu.Lock()
+		c := r.containers[id]
+		hang = c != nil && c.State == runtimeapi.ContainerState_CONTAINER_RUNNING
+		r.mu.Unlock()
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"carob.dev/carob/internal/agent/admit"
 	"carob.dev/carob/internal/agent/eviction"
 	"carob.dev/carob/internal/agent/podstate"
+	"carob.dev/carob/internal/agent/shutdown"
 	podrule "carob.dev/carob/internal/api/pod"
 )
 
@@ -16,7 +17,10 @@ func (a *Agent) judge(w *worker) {
 		return // not registered yet: what is there now was there before
 	}
 	var r *admit.Rejection
-	if why := eviction.Refuse(w.pod, podrule.QOS(w.pod), a.pressure.Conditions()); why != "" {
+	if a.shutdown.Now() {
+		r = &admit.Rejection{Reason: shutdown.Rejected, Message: shutdown.RejectedMessage}
+	}
+	if why := eviction.Refuse(w.pod, podrule.QOS(w.pod), a.pressure.Conditions()); r == nil && why != "" {
 		r = &admit.Rejection{Reason: eviction.Reason, Message: "Pod was rejected: " + why}
 	}
 	if r == nil {

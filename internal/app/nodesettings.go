@@ -1,11 +1,15 @@
 package app
 
 import (
+	"context"
+
 	"carob.dev/carob/internal/agent/eviction"
 	"carob.dev/carob/internal/agent/node"
 	"carob.dev/carob/internal/agent/pressure"
+	"carob.dev/carob/internal/agent/shutdown"
 	"carob.dev/carob/internal/config"
 	"carob.dev/carob/internal/health"
+	"carob.dev/carob/internal/sys/systemd"
 )
 
 // enough, in bytes, is what is to be free on a disk at most where nobody has said otherwise: a tenth of a large one is more than Pods need.
@@ -27,6 +31,22 @@ func pressurePolicy(c config.Eviction) (pressure.Policy, error) {
 	}
 	return pressure.Policy{Thresholds: thresholds, Implied: c.Implied(), Transition: c.Transition, MaxGrace: c.MaxPodGrace}, nil
 }
+
+// shutdownPeriods is how long Pods have when the machine is shut down. What is wrong with the settings was said when they were read.
+func shutdownPeriods(c config.Shutdown) []shutdown.Period {
+	by, err := c.Periods()
+	if err != nil || len(by) == 0 {
+		return shutdown.Periods(c.Total, c.Critical)
+	}
+	var list []shutdown.Period
+	for priority, grace := range by {
+		list = append(list, shutdown.Period{Priority: priority, Grace: grace})
+	}
+	return list
+}
+
+// openLogin is the machine's session manager.
+func openLogin(ctx context.Context) (shutdown.Manager, error) { return systemd.OpenLogin(ctx) }
 
 // reserved is what is kept from Pods by settings.
 func reserved(c config.Node) (r node.Reserved, err error) {

@@ -132,12 +132,29 @@ func makeLoad(ctx context.Context, o options, file string) error {
 		}
 		copies = append(copies, []string{"cp", o.list, filepath.Join(tree, "critest.txt")})
 	}
+	if slices.Contains(o.modes, "conformance") {
+		copies = append(copies, conformance(o, tree)...)
+		if err := os.WriteFile(filepath.Join(tree, "focus"), []byte(o.focus), 0o644); err != nil {
+			return err
+		}
+	}
 	for _, c := range copies {
 		if err := command(ctx, c[0], c[1:]...); err != nil {
 			return err
 		}
 	}
 	return makeDisk(ctx, tree, file, "1G")
+}
+
+// conformance copies what test/conformance needs, laid out as in build.
+func conformance(o options, tree string) [][]string {
+	return [][]string{
+		{"cp", "-r", o.judge, filepath.Join(tree, "conformance")},
+		{"cp", filepath.Join(o.judge, "../kubectl"), filepath.Join(o.judge, "../busybox"), tree},
+		{"cp", o.specs, filepath.Join(tree, "conformance.txt")},
+		{"mkdir", filepath.Join(tree, "source")},
+		{"cp", "-r", filepath.Join(o.source, "agnhost"), filepath.Join(o.source, "nautilus"), filepath.Join(o.source, "kitten"), filepath.Join(tree, "source")},
+	}
 }
 
 // makeDisk makes a sparse ext4 image of a folder.

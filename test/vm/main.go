@@ -1,7 +1,7 @@
 // Command vm tries a Carob on a kernel of its own, one that has cgroup v2 alone: it makes a small Debian, boots it in qemu and runs
 // guest/checks.sh there, once with a plain init and once with systemd as the first process. In mode slices systemd makes
-// the cgroups (guest/slices.sh); in mode nfs it serves NFS and mounts it (guest/nfs.sh). Mode critest runs the CRI's validation suite there
-// instead: that kernel has AppArmor too.
+// the cgroups (guest/slices.sh), in mode shutdown the machine is shut down under it (guest/shutdown.sh); in mode nfs it serves NFS and mounts it (guest/nfs.sh). Mode critest runs the CRI's validation suite there
+// instead: that kernel has AppArmor too. Mode conformance runs specs of upstream's e2e suite there.
 //
 // It may import nothing of the project: what it tries is bin/carob. It writes below -dir only, sends nothing to any network (the machine's
 // only link is closed by qemu), and ends with exit code 0 only if every check passed in every mode.
@@ -26,6 +26,9 @@ type options struct {
 	dir, images, carob string
 	// critest is the folder with what test/critest/build.sh made, list the file of specs that must pass; for mode critest.
 	critest, list string
+	// judge is the folder with what test/conformance/build.sh made, specs the file of specs that must pass, source the folder that the suite's images
+	// are made of, focus the expression that names of specs match; for mode conformance.
+	judge, specs, source, focus string
 	// guest is the folder of scripts, examples that of manifests, unit the file that systemd runs a Carob by.
 	guest, examples, unit string
 	modes                 []string
@@ -46,7 +49,11 @@ func main() {
 	flag.StringVar(&o.unit, "unit", "docs/carob.service", "the unit for systemd")
 	flag.StringVar(&o.critest, "critest", "build", "folder with what test/critest/build.sh made, for mode critest")
 	flag.StringVar(&o.list, "list", "test/critest/vm.txt", "file of specs that must pass, for mode critest")
-	flag.StringVar(&modes, "modes", "plain,systemd,slices,nfs", "what to boot: plain, systemd, slices, critest, nfs")
+	flag.StringVar(&o.judge, "conformance", "build/conformance", "folder with what test/conformance/build.sh made, for mode conformance")
+	flag.StringVar(&o.specs, "conformance-list", "test/conformance/vm.txt", "file of specs that must pass, for mode conformance")
+	flag.StringVar(&o.source, "conformance-source", "", "folder of the sources of the suite's images, for mode conformance")
+	flag.StringVar(&o.focus, "focus", "", "run only specs whose name matches this expression, in mode conformance")
+	flag.StringVar(&modes, "modes", "plain,systemd,slices,shutdown,nfs", "what to boot: plain, systemd, slices, shutdown, critest, nfs, conformance")
 	flag.StringVar(&o.memory, "memory", "2G", "the machine's memory")
 	flag.DurationVar(&o.timeout, "timeout", 12*time.Minute, "for one boot with its checks")
 	flag.BoolVar(&o.verbose, "v", false, "show all that the machine says")

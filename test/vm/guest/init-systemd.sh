@@ -4,7 +4,11 @@ export PATH=/usr/sbin:/usr/bin
 units=/etc/systemd/system
 checks='/load/guest/checks.sh systemd'
 [ -e /proc/cmdline ] || mount -t proc proc /proc
-case " $(cat /proc/cmdline) " in *' guest.mode=slices '*) checks=/load/guest/slices.sh ;; esac
+for mode in slices shutdown; do
+  case " $(cat /proc/cmdline) " in *" guest.mode=$mode "*) checks=/load/guest/$mode.sh ;; esac
+done
+mkdir -p /etc/systemd/logind.conf.d
+printf '[Login]\nInhibitDelayMaxSec=100\n' >/etc/systemd/logind.conf.d/vm.conf
 cp /load/carob.service $units/ # as docs has it, for all users
 ln -sf /load/carob /usr/local/bin/carob
 mkdir -p $units/carob.service.d
