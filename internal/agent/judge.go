@@ -24,7 +24,9 @@ func (a *Agent) judge(w *worker) {
 		r = &admit.Rejection{Reason: eviction.Reason, Message: "Pod was rejected: " + why}
 	}
 	if r == nil {
-		r = admit.Check(node, a.taken(w.pod.UID), w.pod)
+		if r = admit.Check(node, a.taken(w.pod.UID), w.pod); r != nil && eviction.Critical(w.pod) && a.preempt(node, w.pod) {
+			r = admit.Check(node, a.taken(w.pod.UID), w.pod)
+		}
 	}
 	if r == nil {
 		r = a.cfg.Security.Check(w.pod)
@@ -35,4 +37,22 @@ func (a *Agent) judge(w *worker) {
 	w.rejected = true
 	w.facts.End = &podstate.End{Reason: r.Reason, Message: r.Message, Rejected: true}
 	w.event(corev1.EventTypeWarning, r.Reason, r.Message)
+}
+
+// preempt has Pods end so that a critical one has what it asks for, and says whether any do. It does not wait for them: what they ask for is given
+// to the critical one at once, what they use they give back as they end. a.mu is held.
+func (a *Agent) preempt(node *corev1.Node, pod *corev1.Pod) bool {
+	victims := admit.Victims(node, a.taken(pod.UID), pod, eviction.Critical)
+	for _, v := range victims {
+		w := a.workers[v.UID]
+		w.preempted = true
+		w.post(func() {
+			if podstate.Ending(w.pod, w.facts) {
+				return
+			}
+			w.facts.End = &podstate.End{Reason: admit.Preempted, Message: admit.PreemptedMessage, Disrupted: true}
+			w.event(corev1.EventTypeWarning, admit.Preempted, admit.PreemptedMessage)
+		})
+	}
+	return len(victims) > 0
 }

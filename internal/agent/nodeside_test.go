@@ -3,10 +3,13 @@ package agent
 import (
 	"context"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -133,4 +136,38 @@ func (r *fakeRuntime) ListContainers(context.Context, *runtimeapi.ContainerFilte
 		list = append(list, &runtimeapi.Container{Id: c.Id, Metadata: c.Metadata, ImageId: c.ImageId, ImageRef: c.ImageRef})
 	}
 	return list, nil
+}
+
+// TestCriticalPodMakesRoom: a Pod of the system that the node has no room for ends one that is not, and runs.
+func TestCriticalPodMakesRoom(t *testing.T) {
+	b := newBench(t)
+	var cpus resource.Quantity
+	b.until("the Node is there", func() bool {
+		n, err := b.client.CoreV1().Nodes().Get(t.Context(), "n1", metav1.GetOptions{})
+		if err == nil {
+			cpus = n.Status.Allocatable[corev1.ResourceCPU]
+		}
+		return err == nil
+	})
+	asks := func(name string, priority int32, cpu resource.Quantity) *corev1.Pod {
+		p := pod(name, corev1.RestartPolicyAlways, name)
+		p.Spec.Priority = &priority
+		p.Spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: cpu}
+		return p
+	}
+	b.create(asks("usual", 1000, cpus))
+	b.untilPod("usual", "runs", running(1))
+	b.create(asks("other", 1000, resource.MustParse("100m")))
+	b.untilPod("other", "is refused", func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodFailed && p.Status.Reason == "OutOfcpu" })
+	b.create(asks("system", 2_000_000_000, resource.MustParse("100m")))
+	b.untilPod("system", "runs", running(1))
+	b.untilPod("usual", "ends", func(p *corev1.Pod) bool {
+		return p.Status.Phase == corev1.PodFailed && p.Status.Reason == "Preempting" && p.Status.Message == "Preempted in order to admit critical pod" &&
+			slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+				return c.Type == corev1.DisruptionTarget && c.Reason == corev1.PodReasonTerminationByKubelet
+			})
+	})
+	if e := b.eventTexts(); !strings.Contains(e, "Warning Preempting Preempted in order to admit critical pod") {
+		t.Error(e)
+	}
 }

@@ -129,7 +129,7 @@ func (a *Agent) weigh(w *worker, asked *corev1.Pod) *podstate.Pending {
 func (a *Agent) taken(but types.UID) []*corev1.Pod {
 	var list []*corev1.Pod
 	for uid, w := range a.workers {
-		if uid == but || w.rejected {
+		if uid == but || w.rejected || w.preempted {
 			continue
 		}
 		if pod := w.granted.Load(); pod.Status.Phase != corev1.PodFailed && pod.Status.Phase != corev1.PodSucceeded {

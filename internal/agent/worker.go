@@ -54,6 +54,8 @@ type worker struct {
 	done       bool
 	// rejected says that the node did not take the Pod. It is fixed when the worker is made.
 	rejected bool
+	// preempted says that the Pod ends to make room for another, which has what it asked for. It is guarded by the agent's mu.
+	preempted bool
 	// rested is closed once the Pod rests, if it was asked to, restTold once the API has been told.
 	rested, restTold chan struct{}
 	// static says that the Pod is in no API: mirror is what the API shows of it.
