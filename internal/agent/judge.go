@@ -24,7 +24,7 @@ func (a *Agent) judge(w *worker) {
 		r = &admit.Rejection{Reason: eviction.Reason, Message: "Pod was rejected: " + why}
 	}
 	if r == nil {
-		if r = admit.Check(node, a.taken(w.pod.UID), w.pod); r != nil && eviction.Critical(w.pod) && a.preempt(node, w.pod) {
+		if r = admit.Check(node, a.taken(w.pod.UID), w.pod); r != nil && podrule.Critical(w.pod) && a.preempt(node, w.pod) {
 			r = admit.Check(node, a.taken(w.pod.UID), w.pod)
 		}
 	}
@@ -42,7 +42,7 @@ func (a *Agent) judge(w *worker) {
 // preempt has Pods end so that a critical one has what it asks for, and says whether any do. It does not wait for them: what they ask for is given
 // to the critical one at once, what they use they give back as they end. a.mu is held.
 func (a *Agent) preempt(node *corev1.Node, pod *corev1.Pod) bool {
-	victims := admit.Victims(node, a.taken(pod.UID), pod, eviction.Critical)
+	victims := admit.Victims(node, a.taken(pod.UID), pod)
 	for _, v := range victims {
 		w := a.workers[v.UID]
 		w.preempted = true

@@ -7,8 +7,9 @@ import (
 	"sync"
 	"time"
 
-	"carob.dev/carob/internal/agent/eviction"
 	"carob.dev/carob/internal/agent/podstate"
+
+	podrule "carob.dev/carob/internal/api/pod"
 )
 
 // How long a Pod may take beyond its grace to be stopped, and how long the API may take to be told.
@@ -25,7 +26,7 @@ func (a *Agent) Rest(ctx context.Context, tell func(namespace, name string)) err
 	a.resting = true
 	var usual, system []*worker
 	for _, w := range a.workers {
-		if eviction.Critical(w.granted.Load()) {
+		if podrule.Critical(w.granted.Load()) {
 			system = append(system, w)
 		} else {
 			usual = append(usual, w)

@@ -12,6 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"carob.dev/carob/internal/agent/shutdown"
+
+	podrule "carob.dev/carob/internal/api/pod"
 )
 
 // fakeLogin plays the machine's session manager.
@@ -51,7 +53,7 @@ func TestMachineShutsDown(t *testing.T) {
 	b.cfg.ShutdownPeriods = shutdown.Periods(20*time.Second, 10*time.Second)
 	b.cfg.OpenLogin = func(context.Context) (shutdown.Manager, error) { return login, nil }
 	b.start()
-	system, high := pod("system", corev1.RestartPolicyAlways, "s"), int32(shutdown.Critical)
+	system, high := pod("system", corev1.RestartPolicyAlways, "s"), int32(podrule.SystemCritical)
 	system.Spec.Priority = &high
 	b.create(system)
 	b.create(pod("usual", corev1.RestartPolicyAlways, "u"))

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"carob.dev/carob/internal/agent/shutdown"
+	podrule "carob.dev/carob/internal/api/pod"
 	"carob.dev/carob/internal/config"
 )
 
@@ -18,7 +19,7 @@ func TestShutdownPeriods(t *testing.T) {
 		want []shutdown.Period
 	}{
 		"nothing is asked for": {config.Shutdown{}, nil},
-		"two settings":         {config.Shutdown{Total: 30 * s, Critical: 10 * s}, []shutdown.Period{{Priority: 0, Grace: 20 * s}, {Priority: shutdown.Critical, Grace: 10 * s}}},
+		"two settings":         {config.Shutdown{Total: 30 * s, Critical: 10 * s}, []shutdown.Period{{Priority: 0, Grace: 20 * s}, {Priority: podrule.SystemCritical, Grace: 10 * s}}},
 		"by priority": {config.Shutdown{ByPriority: map[string]string{"-5": "1s", "100": "1m"}},
 			[]shutdown.Period{{Priority: -5, Grace: s}, {Priority: 100, Grace: 60 * s}}},
 	} {

@@ -18,11 +18,11 @@ const (
 
 // Victims are those of the others that have to end so that pod, which is critical, has the resources that it asks for. Of a better quality of
 // service as few as can be, and of one quality those that come nearest to what is missing, as kubelet has it. Nil if there is no such choice, or
-// nothing is missing. critical says whether the node must keep a Pod.
-func Victims(node *corev1.Node, others []*corev1.Pod, pod *corev1.Pod, critical func(*corev1.Pod) bool) []*corev1.Pod {
+// nothing is missing.
+func Victims(node *corev1.Node, others []*corev1.Pod, pod *corev1.Pod) []*corev1.Pod {
 	classes := map[corev1.PodQOSClass][]*corev1.Pod{}
 	for _, o := range others {
-		if preemptable(pod, o, critical) {
+		if preemptable(pod, o) {
 			q := podrule.QOS(o)
 			classes[q] = append(classes[q], o)
 		}
@@ -41,8 +41,8 @@ func Victims(node *corev1.Node, others []*corev1.Pod, pod *corev1.Pod, critical 
 	return slices.Concat(best, burst, guaranteed)
 }
 
-func preemptable(by, pod *corev1.Pod, critical func(*corev1.Pod) bool) bool {
-	if critical(pod) {
+func preemptable(by, pod *corev1.Pod) bool {
+	if podrule.Critical(pod) {
 		return by.Spec.Priority != nil && pod.Spec.Priority != nil && *by.Spec.Priority > *pod.Spec.Priority
 	}
 	return true

@@ -23,7 +23,6 @@ func TestVictims(t *testing.T) {
 		return p
 	}
 	const system = 2_000_000_000
-	critical := func(p *corev1.Pod) bool { return p.Spec.Priority != nil && *p.Spec.Priority >= system }
 	for name, v := range map[string]struct {
 		pods   int64
 		others []*corev1.Pod
@@ -44,7 +43,7 @@ func TestVictims(t *testing.T) {
 		n.Status.Allocatable[corev1.ResourcePods] = *resource.NewQuantity(v.pods, resource.DecimalSI)
 		p := named("p", system+1, v.asks, "")
 		var got []string
-		for _, victim := range Victims(n, v.others, p, critical) {
+		for _, victim := range Victims(n, v.others, p) {
 			got = append(got, victim.Name)
 		}
 		slices.Sort(got)

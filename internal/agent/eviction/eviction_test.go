@@ -10,6 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
+
+	podrule "carob.dev/carob/internal/api/pod"
 )
 
 const mi = 1 << 20
@@ -179,7 +181,7 @@ func TestCritical(t *testing.T) {
 		"mirror": {annotated("kubernetes.io/config.mirror", "x"), true}, "system": {&corev1.Pod{Spec: corev1.PodSpec{Priority: ptr(int32(2_000_000_000))}}, true},
 		"important": {&corev1.Pod{Spec: corev1.PodSpec{Priority: ptr(int32(1_000_000_000))}}, false},
 	} {
-		if got := Critical(c.pod); got != c.want {
+		if got := podrule.Critical(c.pod); got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}

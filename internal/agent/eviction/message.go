@@ -8,6 +8,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	resourcehelper "k8s.io/component-helpers/resource"
+
+	podrule "carob.dev/carob/internal/api/pod"
 )
 
 // Reason is that of a Pod that the node ended for want of something, or did not take.
@@ -64,7 +66,7 @@ func containers(pod *corev1.Pod) []corev1.Container {
 // Refuse says why a node with these conditions does not take the Pod; empty if it does. Memory pressure is no reason for Pods that have asked
 // for memory or tolerate it.
 func Refuse(pod *corev1.Pod, qos corev1.PodQOSClass, conditions []corev1.NodeConditionType) string {
-	if len(conditions) == 0 || Critical(pod) {
+	if len(conditions) == 0 || podrule.Critical(pod) {
 		return ""
 	}
 	if len(conditions) == 1 && conditions[0] == corev1.NodeMemoryPressure {

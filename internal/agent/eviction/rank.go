@@ -9,26 +9,6 @@ import (
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 )
 
-// systemCritical is the priority from which Pods are never ended by the node: that of system-cluster-critical.
-const systemCritical = 2_000_000_000
-
-// Annotations of static Pods and their mirrors.
-const (
-	annotationSource = "kubernetes.io/config.source"
-	annotationMirror = corev1.MirrorPodAnnotationKey
-)
-
-// Critical says whether the node must keep the Pod: it is static, or its priority is that of the system.
-func Critical(pod *corev1.Pod) bool {
-	if source, ok := pod.Annotations[annotationSource]; ok && source != "api" {
-		return true
-	}
-	if _, ok := pod.Annotations[annotationMirror]; ok {
-		return true
-	}
-	return pod.Spec.Priority != nil && *pod.Spec.Priority >= systemCritical
-}
-
 // Candidate is a Pod that runs, with what it uses; Stats is nil where that is not known.
 type Candidate struct {
 	Pod   *corev1.Pod

@@ -22,6 +22,7 @@ import (
 	"carob.dev/carob/internal/agent/eviction"
 	"carob.dev/carob/internal/agent/measure"
 	"carob.dev/carob/internal/agent/podstate"
+	podrule "carob.dev/carob/internal/api/pod"
 )
 
 const (
@@ -221,7 +222,7 @@ func (w *Watcher) endOne(ctx context.Context, v eviction.Verdict, o eviction.Obs
 	t := v.Due[0]
 	eviction.Rank(t.Signal, list, !w.oneDisk)
 	for _, c := range list {
-		if eviction.Critical(c.Pod) {
+		if podrule.Critical(c.Pod) {
 			continue
 		}
 		grace := hardGrace
@@ -238,7 +239,7 @@ func (w *Watcher) endOne(ctx context.Context, v eviction.Verdict, o eviction.Obs
 }
 
 func (w *Watcher) end(p measure.Pod, message string, notes map[string]string, grace time.Duration, disrupted bool) <-chan struct{} {
-	if eviction.Critical(p.Pod) {
+	if podrule.Critical(p.Pod) {
 		return nil
 	}
 	c := w.cfg.End(p.Pod.UID, podstate.End{Reason: eviction.Reason, Message: message, Grace: &grace, Disrupted: disrupted})

@@ -6,10 +6,9 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
-)
 
-// Critical is the least priority of the Pods of the system (system-cluster-critical).
-const Critical = 2_000_000_000
+	podrule "carob.dev/carob/internal/api/pod"
+)
 
 // Period is how long Pods of a priority, and of those above it up to the next Period's, have to end.
 type Period struct {
@@ -22,7 +21,7 @@ func Periods(total, critical time.Duration) []Period {
 	if total <= 0 {
 		return nil
 	}
-	return []Period{{0, total - critical}, {Critical, critical}}
+	return []Period{{0, total - critical}, {podrule.SystemCritical, critical}}
 }
 
 // Total is how long all of them take at most, one after the other.
