@@ -23,6 +23,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"carob.dev/carob/internal/agent/criconf"
 	"carob.dev/carob/internal/agent/eviction"
 	"carob.dev/carob/internal/agent/idrange"
 	"carob.dev/carob/internal/agent/imagegc"
@@ -80,6 +81,9 @@ type Agent struct {
 
 	statics *statics
 	ips     atomic.Pointer[[]netip.Addr]
+	// limited is what the limits of Pods depend on besides themselves.
+	limited criconf.Node
+	levels  *levels
 }
 
 // New returns an Agent. It reads what the machine has, and touches nothing.
@@ -94,8 +98,14 @@ func New(cfg Config) (*Agent, error) {
 	a := &Agent{cfg: cfg, machine: machine, workers: map[types.UID]*worker{}, wishes: map[types.UID]wish{},
 		puller: pull.New(cfg.Images, cfg.Recorder, cfg.Clock), handlers: probe.New(cfg.Runtime, cfg.kubernetesMinor())}
 	a.ips.Store(&cfg.NodeIPs)
+	a.levels = newLevels()
 	kept := cfg.Reserved
 	kept.Memory += eviction.HardReserve(cfg.Pressure.Thresholds, eviction.MemoryAvailable, machine.Memory)
+	a.limited = criconf.Node{Total: machine.Memory, Unified: machine.Unified,
+		Memory: criconf.Memory{Throttling: cfg.MemoryThrottling, Tiered: cfg.MemoryTiered, Allocatable: machine.Memory - kept.Memory}}
+	if cfg.LimitedSwap {
+		a.limited.Swap = machine.Swap
+	}
 	kept.Storage += eviction.HardReserve(cfg.Pressure.Thresholds, eviction.NodeFsAvailable, machine.Storage)
 	a.node = node.New(node.Config{Name: cfg.NodeName, Client: cfg.Client, Images: cfg.Images, Runtime: cfg.Runtime, MaxPods: cfg.MaxPods,
 		PodCIDR: cfg.PodCIDR, IPs: func() []netip.Addr { return *a.ips.Load() }, Port: cfg.Port, Machine: machine, KubernetesVersion: version.KubernetesVersion,
@@ -163,6 +173,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.ranges = ranges
 	if err := a.qosCgroups(); err != nil {
+		return fmt.Errorf("agent: %w", err)
+	}
+	if a.limited.SwapControl, err = a.cfg.Cgroups.SwapControl(a.cfg.CgroupNames.Level(corev1.PodQOSGuaranteed)); err != nil {
 		return fmt.Errorf("agent: %w", err)
 	}
 	ctx, cancel := context.WithCancel(ctx)

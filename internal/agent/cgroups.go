@@ -13,6 +13,8 @@ type Cgroups interface {
 	Remove(path string) error
 	// MemoryUsed is the memory in use, in bytes.
 	MemoryUsed(path string) (uint64, error)
+	// SwapControl says whether swap can be limited, seen at a cgroup that exists.
+	SwapControl(path string) (bool, error)
 }
 
 // kernelCgroups are made by their folders.
@@ -23,6 +25,11 @@ func (kernelCgroups) Remove(path string) error                  { return sys.Cgr
 func (kernelCgroups) MemoryUsed(path string) (uint64, error) {
 	u, err := sys.CgroupStats(path)
 	return u.Memory, err
+}
+
+func (kernelCgroups) SwapControl(path string) (bool, error) {
+	c, err := sys.CgroupLayout()
+	return err == nil && c.SwapControl(path), err
 }
 
 // systemdCgroups are systemd's slices.

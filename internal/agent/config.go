@@ -88,6 +88,10 @@ type Config struct {
 	// ShutdownPeriods is how long Pods have when the machine is shut down, OpenLogin connects to who knows of that. Nobody waits for them when nil.
 	ShutdownPeriods []shutdown.Period
 	OpenLogin       func(context.Context) (shutdown.Manager, error)
+	// LimitedSwap lets Burstable Pods swap, MemoryThrottling and MemoryTiered are those of criconf.Memory.
+	LimitedSwap      bool
+	MemoryThrottling float64
+	MemoryTiered     bool
 	// Pressure says when Pods are ended for want of something. Never when it has no thresholds.
 	Pressure pressure.Policy
 	// Reserved is what Pods never get of the node, beside what hard thresholds keep free. All Pods together are held to what it leaves.

@@ -109,7 +109,7 @@ func (w *worker) create(name string) func(context.Context) func() {
 	pod, a, image := w.pod, w.a, w.images[name]
 	in := criconf.ContainerInput{Pod: pod, Spec: spec, VolumeImages: w.volumeImages[name], Attempt: c.Attempt, ImageRef: c.ImageRef, ImageUser: criconf.ImageUser{UID: image.UID, Name: image.Username},
 		SeccompDir: a.cfg.SeccompDir,
-		Node:       criconf.Node{Memory: a.machine.Memory, Unified: a.machine.Unified}}
+		Node:       a.limited}
 	if spec.Target != "" {
 		if t := w.facts.Containers[spec.Target]; t != nil && t.State == podstate.Running {
 			in.TargetID = t.ID

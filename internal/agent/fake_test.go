@@ -323,5 +323,6 @@ type fakeCgroups struct{}
 
 func (fakeCgroups) Create(string, sys.Resources) error { return nil }
 func (fakeCgroups) Remove(string) error                { return nil }
+func (fakeCgroups) SwapControl(string) (bool, error)   { return false, nil }
 
 func (fakeCgroups) MemoryUsed(string) (uint64, error) { return 0, nil }

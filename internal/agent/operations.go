@@ -79,7 +79,10 @@ func (w *worker) prepare() func(context.Context) func() {
 		have = &first
 	}
 	return func(ctx context.Context) func() {
-		err := a.cfg.Cgroups.Create(a.cfg.CgroupNames.Pod(pod), a.podCgroup(pod, *have))
+		err := a.take(pod, *have)
+		if err == nil {
+			err = a.cfg.Cgroups.Create(a.cfg.CgroupNames.Pod(pod), a.podCgroup(pod, *have))
+		}
 		if err == nil {
 			err = os.MkdirAll(a.cfg.podDir(pod.UID), 0o750)
 		}
@@ -139,6 +142,7 @@ func volumeErrors(err error) []string {
 // podCgroup is what the Pod's cgroup is made with.
 func (a *Agent) podCgroup(pod *corev1.Pod, have podstate.Amounts) sys.Resources {
 	r := cgroupLimits(criconf.Limits(have))
+	r.Unified = criconf.PodMemoryFiles(pod, a.limited)
 	if a.cfg.PodMaxPIDs > 0 {
 		r.PIDs = a.cfg.PodMaxPIDs
 	}
@@ -301,7 +305,7 @@ func (w *worker) stopSandbox() func(context.Context) func() {
 func (w *worker) release() func(context.Context) func() {
 	pod, a := w.pod, w.a
 	return func(ctx context.Context) func() {
-		err := errors.Join(a.volumes.Teardown(ctx, pod.UID), a.cfg.Cgroups.Remove(a.cfg.CgroupNames.Pod(pod)))
+		err := errors.Join(a.volumes.Teardown(ctx, pod.UID), a.cfg.Cgroups.Remove(a.cfg.CgroupNames.Pod(pod)), a.level(pod.UID, nil))
 		return func() {
 			if err == nil {
 				w.facts.Released = true
@@ -352,7 +356,7 @@ func (w *worker) remove() func(context.Context) func() {
 
 // removeCgroups removes the Pod's cgroup. What is left of a Pod whose object is gone may stand on any level.
 func (a *Agent) removeCgroups(pod *corev1.Pod) error {
-	var err error
+	err := a.level(pod.UID, nil)
 	for _, class := range []corev1.PodQOSClass{corev1.PodQOSGuaranteed, corev1.PodQOSBurstable, corev1.PodQOSBestEffort} {
 		err = errors.Join(err, a.cfg.Cgroups.Remove(a.cfg.CgroupNames.Of(class, pod.UID)))
 	}

@@ -272,7 +272,8 @@ func (a *Agent) change(ctx context.Context, pod *corev1.Pod, sandbox string, c p
 	limits := criconf.Limits(c.To)
 	if c.Container != "" {
 		spec, _ := podstate.Find(pod, c.Container)
-		limits.OomScoreAdj = criconf.OOMScoreAdj(pod, spec.Container, a.machine.Memory)
+		full := criconf.ContainerResources(pod, spec.Container, a.limited)
+		limits.OomScoreAdj, limits.Unified = full.OomScoreAdj, full.Unified
 		if err := a.cfg.Runtime.UpdateContainerResources(ctx, c.ID, &runtimeapi.ContainerResources{Linux: limits}); err != nil {
 			return fmt.Errorf("update resources of container %q: %w", c.Container, err)
 		}
@@ -282,7 +283,9 @@ func (a *Agent) change(ctx context.Context, pod *corev1.Pod, sandbox string, c p
 	if err != nil && status.Code(err) != codes.Unimplemented { // a runtime that does not want to know
 		return fmt.Errorf("tell the runtime of the Pod's resources: %w", err)
 	}
-	return a.cfg.Cgroups.Create(a.cfg.CgroupNames.Pod(pod), cgroupLimits(limits))
+	r := cgroupLimits(limits)
+	r.Unified = criconf.PodMemoryFiles(pod, a.limited)
+	return errors.Join(a.take(pod, c.To), a.cfg.Cgroups.Create(a.cfg.CgroupNames.Pod(pod), r))
 }
 
 func cgroupLimits(r *runtimeapi.LinuxContainerResources) sys.Resources {

@@ -79,6 +79,7 @@ func (c *Carob) agentConfig(client kubernetes.Interface, recorder record.EventRe
 		ContainerLogs: logs.Limits{MaxSize: c.cfg.ContainerLogs.MaxSize, MaxFiles: c.cfg.ContainerLogs.MaxFiles},
 		PodManifests:  c.cfg.Static.Manifests, PodManifestsURL: c.cfg.Static.URL,
 		ShutdownPeriods: shutdownPeriods(c.cfg.Node.Shutdown), OpenLogin: openLogin,
+		LimitedSwap: c.cfg.Node.Memory.LimitedSwap, MemoryThrottling: c.cfg.Node.Memory.Throttling, MemoryTiered: c.cfg.Node.Memory.Tiered,
 		Pressure: policy, Reserved: kept, PodMaxPIDs: c.cfg.Node.PodMaxPIDs, Port: c.cfg.Node.Bind.Port(), KubeletDir: c.cfg.Node.KubeletDir,
 		CgroupNames: c.cgroupNames(), Recorder: recorder, Log: c.opt.Log.With("part", "agent"),
 	}, nil

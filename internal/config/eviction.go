@@ -117,6 +117,7 @@ func (n Node) validate(bad func(name, format string, args ...any)) {
 		bad("pod-max-pids", "%d: want 1 or more, or -1 for no limit", n.PodMaxPIDs)
 	}
 	n.Shutdown.validate(bad)
+	n.Memory.validate(bad)
 	if n.Eviction.MaxPodGrace < 0 {
 		bad("eviction-max-pod-grace-period", "must not be negative")
 	}

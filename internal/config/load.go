@@ -27,7 +27,7 @@ type setting struct {
 }
 
 func settings() []setting {
-	return slices.Concat(imageSettings(), logSettings(), nodeSettings(), evictionSettings(), shutdownSettings(), staticSettings(), []setting{
+	return slices.Concat(imageSettings(), logSettings(), nodeSettings(), evictionSettings(), shutdownSettings(), memorySettings(), staticSettings(), []setting{
 		{"node-name", "name of this node: a DNS subdomain (default: the machine's host name)",
 			func(c *Config) string { return c.NodeName },
 			func(c *Config, v string) error { c.NodeName = v; return nil }},

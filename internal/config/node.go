@@ -16,6 +16,7 @@ type Node struct {
 	KubeletDir string
 	Eviction   Eviction
 	Shutdown   Shutdown
+	Memory     Memory
 	// KubeReserved and SystemReserved are what of cpu, memory, ephemeral-storage and pid is never given to Pods, as quantities.
 	KubeReserved, SystemReserved map[string]string
 	// PodMaxPIDs is how many processes and threads a Pod may have; -1 for as many as there can be.

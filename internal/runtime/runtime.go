@@ -177,16 +177,7 @@ func (r *Runtime) readNode() error {
 		r.node.AppArmor = sys.AppArmorLoaded
 	}
 	r.node.SELinux = sys.SELinux()
-	swap := r.cgroups.Folder("memory", "/"+r.cfg.CgroupRoot)
-	for _, file := range []string{"memory.memsw.limit_in_bytes", "memory.swap.max"} {
-		if _, err := os.Stat(filepath.Join(swap, file)); err == nil {
-			r.node.SwapAccounting = true
-		}
-	}
-	if !r.cgroups.Unified && r.cgroups.V1["memory"] != "" {
-		_, err := os.Stat(filepath.Join(r.cgroups.V1["memory"], "memory.memsw.limit_in_bytes"))
-		r.node.SwapAccounting = err == nil
-	}
+	r.node.SwapAccounting = r.cgroups.SwapControl("/" + r.cfg.CgroupRoot)
 	return nil
 }
 

@@ -94,6 +94,18 @@ func (c Cgroups) Folder(controller, path string) string {
 	return ""
 }
 
+// SwapControl says whether the swap of cgroups can be limited; on v2 that shows in an existing one, whose path is asked for.
+func (c Cgroups) SwapControl(path string) bool {
+	file := filepath.Join(c.V1["memory"], "memory.memsw.limit_in_bytes")
+	if c.Unified {
+		file = filepath.Join(c.Folder("", path), "memory.swap.max")
+	} else if c.V1["memory"] == "" {
+		return false
+	}
+	_, err := os.Stat(file)
+	return err == nil
+}
+
 // CgroupCreate makes the cgroup path (such as /carob/kubepods/burstable/pod1), and those above it, in every hierarchy and sets its
 // limits. One that exists is kept and gets the limits.
 func CgroupCreate(path string, r Resources) error {

@@ -187,7 +187,7 @@ func golden(t *testing.T, want string, got *runtimeapi.ContainerConfig) {
 func TestContainer(t *testing.T) {
 	pod := readPod(t, fullPod)
 	spec, _ := podstate.Find(pod, "a")
-	got, err := Container(ContainerInput{Pod: pod, Spec: spec, Attempt: 2, ImageRef: "sha256:1", Env: []Var{{"X", "1"}}, Node: Node{Memory: 1 << 30}})
+	got, err := Container(ContainerInput{Pod: pod, Spec: spec, Attempt: 2, ImageRef: "sha256:1", Env: []Var{{"X", "1"}}, Node: Node{Total: 1 << 30}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +277,7 @@ func TestResourcesOfPods(t *testing.T) {
 	if adj := OOMScoreAdj(whole, &whole.Spec.Containers[0], 8<<30); adj != 750 { // 1 Gi of its own, and half of the 2 Gi that nobody asks for
 		t.Errorf("with resources of the Pod: %d", adj)
 	}
-	if r := ContainerResources(whole, &whole.Spec.Containers[1], Node{Memory: 8 << 30}); r.GetMemoryLimitInBytes() != 3<<30 {
+	if r := ContainerResources(whole, &whole.Spec.Containers[1], Node{Total: 8 << 30}); r.GetMemoryLimitInBytes() != 3<<30 {
 		t.Errorf("a container without a limit has %d", r.GetMemoryLimitInBytes())
 	}
 	pod.Spec.Containers = pod.Spec.Containers[:1]

@@ -22,10 +22,13 @@ const (
 
 // Node is what limits depend on besides the Pod.
 type Node struct {
-	// Memory is the machine's, in bytes.
-	Memory int64
+	// Total is the machine's memory, in bytes.
+	Total int64
 	// Unified is true on cgroup v2.
 	Unified bool
+	// SwapControl says that cgroups can limit swap.
+	SwapControl bool
+	Memory
 }
 
 func shares(milli int64) int64 {
@@ -51,9 +54,9 @@ func Limits(a podstate.Amounts) *runtimeapi.LinuxContainerResources {
 // ContainerResources are the limits of one container.
 func ContainerResources(pod *corev1.Pod, c *corev1.Container, node Node) *runtimeapi.LinuxContainerResources {
 	r := Limits(podstate.ContainerAmounts(pod, c))
-	r.OomScoreAdj = OOMScoreAdj(pod, c, node.Memory)
-	if node.Unified {
-		r.Unified = map[string]string{"memory.oom.group": "1"}
+	r.OomScoreAdj = OOMScoreAdj(pod, c, node.Total)
+	if node.Unified { // on v1 a runtime lets nobody swap beyond a limit
+		r.Unified = memoryFiles(pod, c, node)
 	}
 	r.HugepageLimits = hugepages(c.Resources.Limits)
 	return r
