@@ -94,7 +94,7 @@ conformance-vm: build test-images ## specs of the same suite for a node's confor
 .PHONY: csi
 csi: build test-images ## a storage driver with Kubernetes' own provisioner, attacher and resizer (root; the first build takes minutes)
 	./test/csi/build.sh
-	CSI_BINARIES=$(CURDIR)/build/csi TAGS=e2e,csi ./test/e2e/run.sh -run '^TestCSI$$'
+	CSI_BINARIES=$(CURDIR)/build/csi TAGS=e2e,csi ./test/e2e/run.sh -run '^TestCSI'
 
 .PHONY: minio
 minio: build test-images ## minio as a Pod with its data on a hostPath (root; the first build takes three minutes)

@@ -87,12 +87,11 @@ func pvc(name string) string {
 	return "---\napiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: " + name + "}\nspec: {accessModes: [ReadWriteOnce], storageClassName: folder, resources: {requests: {storage: 1Gi}}}\n"
 }
 
-// TestCSI has Kubernetes' own provisioner, attacher and resizer work beside a driver: a claim gets a volume, which is attached, mounted, grown, kept
-// over a crash of the node, detached and deleted.
-func TestCSI(t *testing.T) {
+// csiDriver starts a Carob with the driver and its sidecars. data is where it keeps volumes.
+func csiDriver(t *testing.T) (s *space, data string) {
 	c := newCluster(t)
 	c.up(t)
-	s := c.space(t)
+	s = c.space(t)
 	bin := os.Getenv("CSI_BINARIES")
 	if bin == "" {
 		t.Fatal("run this with make csi, which builds what it needs")
@@ -111,7 +110,40 @@ func TestCSI(t *testing.T) {
 		}
 		return err
 	})
+	return s, data
+}
 
+// nothingStaged waits until the driver keeps no volume, and looks for what the node has left of them.
+func (s *space) nothingStaged(data string) {
+	s.Helper()
+	s.eventually("the end of the volume and all that belonged to it", func() error {
+		pvs, err := s.c.kube.CoreV1().PersistentVolumes().List(s.Context(), metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		for _, pv := range pvs.Items {
+			if pv.Spec.CSI != nil {
+				return fmt.Errorf("%s is there", pv.Name)
+			}
+		}
+		entries, err := os.ReadDir(data)
+		if err == nil && len(entries) > 0 {
+			err = fmt.Errorf("kept: %v", entries)
+		}
+		return err
+	})
+	for _, pattern := range []string{"/plugins/kubernetes.io/csi/*/*/vol_data.json", "/plugins/kubernetes.io/csi/volumeDevices/*/*/*"} {
+		if left, _ := filepath.Glob(s.c.host.Root + pattern); len(left) > 0 {
+			s.Errorf("staged or published still: %v", left)
+		}
+	}
+}
+
+// TestCSI has Kubernetes' own provisioner, attacher and resizer work beside a driver: a claim gets a volume, which is attached, mounted, grown, kept
+// over a crash of the node, detached and deleted.
+func TestCSI(t *testing.T) {
+	s, data := csiDriver(t)
+	c := s.c
 	s.apply(pvc("c") + podOf("web", "terminationGracePeriodSeconds: 1", "securityContext: {fsGroup: 4567}", "volumes: [{name: v, persistentVolumeClaim: {claimName: c}}]",
 		"containers:", container("main", forever, mounts("v:/v", "v:/sub:subPath: in/side"))))
 	s.ready("web")
@@ -172,22 +204,7 @@ func TestCSI(t *testing.T) {
 
 	s.kubectl("delete", "pod", "web", "inline")
 	s.kubectl("delete", "pvc", "c")
-	s.eventually("the end of the volume and all that belonged to it", func() error {
-		pvs, err := s.c.kube.CoreV1().PersistentVolumes().List(t.Context(), metav1.ListOptions{})
-		if err != nil {
-			return err
-		}
-		for _, pv := range pvs.Items {
-			if pv.Spec.CSI != nil {
-				return fmt.Errorf("%s is there", pv.Name)
-			}
-		}
-		entries, err := os.ReadDir(data)
-		if err == nil && len(entries) > 0 {
-			err = fmt.Errorf("kept: %v", entries)
-		}
-		return err
-	})
+	s.nothingStaged(data)
 	if left, _ := filepath.Glob(s.c.host.Root + "/plugins/kubernetes.io/csi/*/*"); len(left) > 0 {
 		t.Errorf("staged still: %v", left)
 	}

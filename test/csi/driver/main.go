@@ -1,4 +1,4 @@
-// Command driver is a storage driver for tests: each volume is a folder. It serves CSI at <plugins>/csi.sock, registers at
+// Command driver is a storage driver for tests: each volume is a folder or, where a device is asked for, a file behind a loop device. It serves CSI at <plugins>/csi.sock, registers at
 // <registry>/<name>-reg.sock, and does all that a driver of disks does, as strictly as it can: create, attach, stage, publish, expand and back.
 package main
 
@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -140,6 +141,11 @@ func (d *driver) CreateVolume(_ context.Context, r *csi.CreateVolumeRequest) (*c
 		return nil, err
 	}
 	size := r.GetCapacityRange().GetRequiredBytes()
+	if slices.ContainsFunc(r.GetVolumeCapabilities(), func(c *csi.VolumeCapability) bool { return c.GetBlock() != nil }) {
+		if err := makeDisk(dir, size); err != nil {
+			return nil, err
+		}
+	}
 	return &csi.CreateVolumeResponse{Volume: &csi.Volume{VolumeId: r.GetName(), CapacityBytes: size, VolumeContext: r.GetParameters()}},
 		note(dir, "size", strconv.FormatInt(size, 10))
 }
@@ -186,6 +192,11 @@ func (d *driver) ControllerExpandVolume(_ context.Context, r *csi.ControllerExpa
 		return nil, err
 	}
 	size := r.GetCapacityRange().GetRequiredBytes()
+	if isDisk(dir) {
+		if err := makeDisk(dir, size); err != nil {
+			return nil, err
+		}
+	}
 	return &csi.ControllerExpandVolumeResponse{CapacityBytes: size, NodeExpansionRequired: true}, note(dir, "size", strconv.FormatInt(size, 10))
 }
 
@@ -232,7 +243,15 @@ func (d *driver) NodeStageVolume(_ context.Context, r *csi.NodeStageVolumeReques
 	if noted(dir, "attached") == "" || r.GetPublishContext()["slot"] != "7" {
 		return nil, status.Error(codes.FailedPrecondition, "not attached")
 	}
-	if err := bind(filepath.Join(dir, "data"), r.GetStagingTargetPath()); err != nil {
+	if isDisk(dir) != (r.GetVolumeCapability().GetBlock() != nil) {
+		return nil, status.Error(codes.InvalidArgument, "a device is asked for, or is what there is, but not both")
+	}
+	if isDisk(dir) {
+		err = attachLoop(dir)
+	} else {
+		err = bind(filepath.Join(dir, "data"), r.GetStagingTargetPath())
+	}
+	if err != nil {
 		return nil, err
 	}
 	return &csi.NodeStageVolumeResponse{}, note(dir, "staged", r.GetStagingTargetPath())
@@ -243,7 +262,12 @@ func (d *driver) NodeUnstageVolume(_ context.Context, r *csi.NodeUnstageVolumeRe
 	if err != nil {
 		return nil, err
 	}
-	if err := unbind(r.GetStagingTargetPath()); err != nil {
+	if isDisk(dir) {
+		err = detachLoop(dir)
+	} else {
+		err = unbind(r.GetStagingTargetPath())
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err := os.Remove(filepath.Join(dir, "staged")); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -270,11 +294,17 @@ func (d *driver) NodePublishVolume(_ context.Context, r *csi.NodePublishVolumeRe
 	if noted(dir, "staged") != r.GetStagingTargetPath() {
 		return nil, status.Error(codes.FailedPrecondition, "not staged there")
 	}
+	if isDisk(dir) {
+		return &csi.NodePublishVolumeResponse{}, bindDevice(noted(dir, "device"), r.GetTargetPath())
+	}
 	return &csi.NodePublishVolumeResponse{}, bind(r.GetStagingTargetPath(), r.GetTargetPath())
 }
 
 func (d *driver) NodeUnpublishVolume(_ context.Context, r *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
 	if err := unbind(r.GetTargetPath()); err != nil {
+		return nil, err
+	}
+	if err := os.Remove(r.GetTargetPath()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
 	if strings.HasPrefix(r.GetVolumeId(), "csi-") {
@@ -289,5 +319,10 @@ func (d *driver) NodeExpandVolume(_ context.Context, r *csi.NodeExpandVolumeRequ
 		return nil, err
 	}
 	size := r.GetCapacityRange().GetRequiredBytes()
+	if isDisk(dir) {
+		if err := growLoop(dir); err != nil {
+			return nil, err
+		}
+	}
 	return &csi.NodeExpandVolumeResponse{CapacityBytes: size}, note(dir, "node-size", strconv.FormatInt(size, 10))
 }
