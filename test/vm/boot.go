@@ -52,9 +52,9 @@ func (t *tally) verdict(mode string) error {
 // boot starts the machine, reads its console and waits for it to turn itself off.
 func boot(ctx context.Context, o options, m machine, mode string) error {
 	init := map[string]string{"plain": "/load/guest/init.sh", "systemd": "/load/guest/init-systemd.sh", "slices": "/load/guest/init-systemd.sh",
-		"critest": "/load/guest/init.sh", "nfs": "/load/guest/init.sh", "shutdown": "/load/guest/init-systemd.sh", "conformance": "/load/guest/init.sh"}[mode]
+		"critest": "/load/guest/init.sh", "nfs": "/load/guest/init.sh", "shutdown": "/load/guest/init-systemd.sh", "memory": "/load/guest/init.sh", "conformance": "/load/guest/init.sh"}[mode]
 	if init == "" {
-		return fmt.Errorf("%q is no mode: plain, systemd, slices, critest, nfs, shutdown, conformance", mode)
+		return fmt.Errorf("%q is no mode: plain, systemd, slices, critest, nfs, shutdown, memory, conformance", mode)
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()

@@ -1,6 +1,6 @@
 // Command vm tries a Carob on a kernel of its own, one that has cgroup v2 alone: it makes a small Debian, boots it in qemu and runs
 // guest/checks.sh there, once with a plain init and once with systemd as the first process. In mode slices systemd makes
-// the cgroups (guest/slices.sh), in mode shutdown the machine is shut down under it (guest/shutdown.sh); in mode nfs it serves NFS and mounts it (guest/nfs.sh). Mode critest runs the CRI's validation suite there
+// the cgroups (guest/slices.sh), in mode shutdown the machine is shut down under it (guest/shutdown.sh); in mode memory it swaps and has huge pages (guest/memory.sh), in mode nfs it serves NFS and mounts it (guest/nfs.sh). Mode critest runs the CRI's validation suite there
 // instead: that kernel has AppArmor too. Mode conformance runs specs of upstream's e2e suite there.
 //
 // It may import nothing of the project: what it tries is bin/carob. It writes below -dir only, sends nothing to any network (the machine's
@@ -53,7 +53,7 @@ func main() {
 	flag.StringVar(&o.specs, "conformance-list", "test/conformance/vm.txt", "file of specs that must pass, for mode conformance")
 	flag.StringVar(&o.source, "conformance-source", "", "folder of the sources of the suite's images, for mode conformance")
 	flag.StringVar(&o.focus, "focus", "", "run only specs whose name matches this expression, in mode conformance")
-	flag.StringVar(&modes, "modes", "plain,systemd,slices,shutdown,nfs", "what to boot: plain, systemd, slices, shutdown, critest, nfs, conformance")
+	flag.StringVar(&modes, "modes", "plain,systemd,slices,shutdown,memory,nfs", "what to boot: plain, systemd, slices, shutdown, memory, critest, nfs, conformance")
 	flag.StringVar(&o.memory, "memory", "2G", "the machine's memory")
 	flag.DurationVar(&o.timeout, "timeout", 12*time.Minute, "for one boot with its checks")
 	flag.BoolVar(&o.verbose, "v", false, "show all that the machine says")

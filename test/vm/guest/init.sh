@@ -16,7 +16,7 @@ ln -s fd/2 /dev/stderr
 hostname vm.example
 /load/guest/network.sh
 checks='/load/guest/checks.sh plain'
-for mode in critest nfs conformance; do
+for mode in critest memory nfs conformance; do
   case " $(cat /proc/cmdline) " in *" guest.mode=$mode "*) checks=/load/guest/$mode.sh ;; esac
 done
 setsid $checks </dev/null &>/dev/ttyS0 &
