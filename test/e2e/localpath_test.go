@@ -74,6 +74,10 @@ func TestLocalPath(t *testing.T) {
 	s.kubectl("rollout", "status", "deployment/keeper", "--timeout=60s")
 	volume := s.volumeFor("data")
 	folder := filepath.Join(c.host.Root, "volumes", volume)
+	want(t, "a claim that would grow", s.refused("patch", "pvc", "data", "-p", `{"spec":{"resources":{"requests":{"storage":"2Mi"}}}}`),
+		`persistentvolumeclaims "data" is forbidden: only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize`)
+	want(t, "a claim that would shrink", s.refused("patch", "pvc", "data", "-p", `{"spec":{"resources":{"requests":{"storage":"1Ki"}}}}`),
+		"spec.resources.requests.storage: Forbidden: field can not be less than status.capacity")
 	killAndUp()
 	s.kubectl("delete", "deployment", "keeper")
 	killAndUp()
