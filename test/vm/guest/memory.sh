@@ -67,5 +67,36 @@ try 'no more processes than allowed' 'soon 30 sh -c "carob kubectl logs forks | 
 try 'a resize takes the files along' 'k patch pod burstable --subresource resize -p "{\"spec\":{\"containers\":[{\"name\":\"main\",\"resources\":{\"requests\":{\"memory\":\"96Mi\"},\"limits\":{\"memory\":\"160Mi\"}}}]}}" >&2 &&
   soon 20 bash -c "[ \"\$(of burstable memory.low memory.high /memory.low)\" = \"100663296 134217728 100663296\" ]"; [ "$(of burstable memory.swap.max)" != 0 ]'
 try 'what is gone is not kept' 'k delete pod burstable guaranteed && d=$(dirname "$(find /sys/fs/cgroup -type d -name burstable)"); soon 10 bash -c "[ \"\$(cat $d/memory.min $d/memory.low | xargs)\" = \"0 0\" ]"'
+
+# What is free now, less 300 MiB: a Pod that takes more than that is the one to end.
+left=$(sed -n 's/^MemAvailable: *\([0-9]*\) kB/\1/p' /proc/meminfo)
+try 'starts with a threshold of memory' "carob down && carob up -d --eviction-hard 'memory.available<$((left / 1024 - 300))Mi' --eviction-pressure-transition-period 5s"
+k apply -f - >/dev/null <<'PODS'
+apiVersion: v1
+kind: Pod
+metadata: {name: modest}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - {name: main, image: busybox, imagePullPolicy: IfNotPresent, command: [sleep, "100000"], resources: {requests: {memory: 64Mi}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: greedy-now}
+spec:
+  terminationGracePeriodSeconds: 0
+  volumes: [{name: m, emptyDir: {medium: Memory}}]
+  containers:
+  - name: main
+    image: busybox
+    imagePullPolicy: IfNotPresent
+    command: [sh, -c, "dd if=/dev/zero of=/m/f bs=1M count=500; sleep 100000"]
+    volumeMounts: [{name: m, mountPath: /m}]
+    resources: {requests: {memory: 16Mi}}
+PODS
+try 'the one that takes most is evicted' 'soon 60 sh -c "carob kubectl get pod greedy-now -o jsonpath={.status.reason} | tee /dev/stderr | grep -x Evicted" || { k describe node | tail -n 30; false; }'
+try 'and is told why' 'k get pod greedy-now -o "jsonpath={.status.message}" | tee /dev/stderr | grep "The node was low on resource: memory. Threshold quantity: .* Container main was using .*, request is 16Mi, has larger consumption of memory."'
+try 'the other runs on' 'k get pod modest | tee /dev/stderr | grep "1/1 *Running *0"'
+try 'the pressure is told, and goes' 'k get events -A | tee /dev/stderr | grep -q "NodeHasInsufficientMemory\|EvictionThresholdMet"; soon 60 sh -c "carob kubectl get nodes -o jsonpath={.items[0].status.conditions[?\(@.type==\\\"MemoryPressure\\\"\)].status} | tee /dev/stderr | grep -x False"'
 try 'uninstall' 'carob down && carob uninstall'
 echo DONE
