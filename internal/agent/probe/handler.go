@@ -52,14 +52,14 @@ type Outcome struct {
 type Handlers struct {
 	exec      Exec
 	userAgent string
-	transport *http.Transport
+	transport http.RoundTripper
 }
 
 // New returns Handlers. version is the Kubernetes version to name to HTTP servers, as 1.37.
 func New(exec Exec, version string) *Handlers {
-	return &Handlers{exec: exec, userAgent: "kube-probe/" + version, transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true,
+	return &Handlers{exec: exec, userAgent: "kube-probe/" + version, transport: oneShot{dialer.DialContext, &http.Transport{DisableKeepAlives: true, DisableCompression: true,
 		DialContext:     dialer.DialContext,
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // a probe proves that something answers, not who
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}} //nolint:gosec // a probe proves that something answers, not who
 }
 
 // dialer makes connections that do not linger: no port of the node stays taken for a minute after each probe.
@@ -73,7 +73,7 @@ func (h *Handlers) Attempt(ctx context.Context, p corev1.ProbeHandler, timeout t
 	case p.Exec != nil:
 		return h.command(ctx, p.Exec.Command, timeout, t)
 	case p.HTTPGet != nil:
-		return h.get(ctx, p.HTTPGet, t, timeout)
+		return h.get(ctx, p.HTTPGet, t)
 	case p.TCPSocket != nil:
 		return connect(ctx, p.TCPSocket, t)
 	case p.GRPC != nil:
@@ -186,12 +186,12 @@ func (h *Handlers) request(ctx context.Context, a *corev1.HTTPGetAction, t Targe
 }
 
 // get makes the request and takes what answers in the 200s and 300s for success.
-func (h *Handlers) get(ctx context.Context, a *corev1.HTTPGetAction, t Target, timeout time.Duration) Outcome {
+func (h *Handlers) get(ctx context.Context, a *corev1.HTTPGetAction, t Target) Outcome {
 	req, err := h.request(ctx, a, t, "probe")
 	if err != nil {
 		return Outcome{Err: err}
 	}
-	client := &http.Client{Transport: h.transport, Timeout: timeout, CheckRedirect: stayOnHost}
+	client := &http.Client{Transport: h.transport, CheckRedirect: stayOnHost}
 	res, err := client.Do(req)
 	if err != nil {
 		return Outcome{Output: err.Error()}

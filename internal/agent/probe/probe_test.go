@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -55,6 +56,17 @@ func TestHTTP(t *testing.T) {
 			http.Redirect(w, r, "/ok", http.StatusFound)
 		case "/slow":
 			time.Sleep(300 * time.Millisecond)
+		case "/early":
+			w.Header().Set("Link", "</a>; rel=preload")
+			w.WriteHeader(http.StatusEarlyHints)
+			fmt.Fprint(w, "early")
+		case "/endless":
+			for {
+				if _, err := fmt.Fprintln(w, strings.Repeat("x", 1000)); err != nil {
+					return
+				}
+				w.(http.Flusher).Flush()
+			}
 		}
 	}))
 	defer srv.Close()
@@ -79,7 +91,24 @@ func TestHTTP(t *testing.T) {
 	if o := get("/here", time.Second); !o.OK || o.Warning {
 		t.Errorf("%+v", o)
 	}
-	if o := get("/slow", 50*time.Millisecond); o.OK || o.Err != nil {
+	if o := get("/slow", 50*time.Millisecond); o.OK || o.Err != nil || o.Output != `Get "`+srv.URL+`/slow": context deadline exceeded (Client.Timeout exceeded while awaiting headers)` {
+		t.Errorf("%+v", o)
+	}
+	if o := get("/early", time.Second); !o.OK || o.Output != "early" {
+		t.Errorf("%+v", o)
+	}
+	began := time.Now()
+	if o := get("/endless", 10*time.Second); !o.OK || len(o.Output) != maxOutput || time.Since(began) > 5*time.Second {
+		t.Errorf("%v, %d bytes after %v", o.OK, len(o.Output), time.Since(began))
+	}
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	gone, _ := target(t, closed.Addr().String())
+	if o := h.Attempt(t.Context(), corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/", Port: intstr.FromString("web")}}, time.Second, gone); o.OK ||
+		o.Output != `Get "http://`+closed.Addr().String()+`/": dial tcp `+closed.Addr().String()+`: connect: connection refused` {
 		t.Errorf("%+v", o)
 	}
 	if o := h.Attempt(t.Context(), corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Port: intstr.FromString("none")}}, time.Second, tg); o.Err == nil {
