@@ -115,9 +115,7 @@ func TestMachineShutsDown(t *testing.T) {
 	b.runtime.hangStop = false
 	b.runtime.mu.Unlock()
 	login.downs <- false
+	b.until("the next shutdown waits", func() bool { return login.locks.Load() == 1 })
 	b.create(pod("after", corev1.RestartPolicyAlways, "a"))
 	b.untilPod("after", "runs", running(1))
-	if login.locks.Load() != 1 {
-		t.Error("the next shutdown does not wait")
-	}
 }
