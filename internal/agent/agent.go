@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -83,7 +84,9 @@ type Agent struct {
 	ips     atomic.Pointer[[]netip.Addr]
 	// limited is what the limits of Pods depend on besides themselves.
 	limited criconf.Node
-	levels  *levels
+	// began is when the agent was made: what was before, another one has told.
+	began  time.Time
+	levels *levels
 }
 
 // New returns an Agent. It reads what the machine has, and touches nothing.
@@ -98,7 +101,7 @@ func New(cfg Config) (*Agent, error) {
 	a := &Agent{cfg: cfg, machine: machine, workers: map[types.UID]*worker{}, wishes: map[types.UID]wish{},
 		puller: pull.New(cfg.Images, cfg.Recorder, cfg.Clock), handlers: probe.New(cfg.Runtime, cfg.kubernetesMinor())}
 	a.ips.Store(&cfg.NodeIPs)
-	a.levels = newLevels()
+	a.levels, a.began = newLevels(), cfg.Clock.Now()
 	kept := cfg.Reserved
 	kept.Memory += eviction.HardReserve(cfg.Pressure.Thresholds, eviction.MemoryAvailable, machine.Memory)
 	a.limited = criconf.Node{Total: machine.Memory, Unified: machine.Unified,

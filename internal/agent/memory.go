@@ -14,7 +14,8 @@ import (
 
 // MemoryWatch tells of processes that the kernel kills for want of memory: sys.OOMWatch.
 type MemoryWatch interface {
-	Add(name, cgroup string) error
+	// Add returns how many were killed already.
+	Add(name, cgroup string) (kills uint64, err error)
 	Remove(name string)
 	Run(killed func(name string))
 	Close()
@@ -40,25 +41,32 @@ func (a *Agent) outOfMemory(name string) {
 // killedPause is how long it may take until a container whose first process was killed is known to have ended.
 const killedPause = time.Second
 
-// followMemory has the container's memory watched while it runs.
-func (w *worker) followMemory(id string, runs bool) {
+// followMemory has the memory of a container watched that runs since started.
+func (w *worker) followMemory(id string, started time.Time) {
 	m := w.a.cfg.Memory
 	if m == nil {
-		return
-	}
-	name := string(w.pod.UID) + "/" + id
-	if !runs {
-		m.Remove(name)
 		return
 	}
 	leaf := id
 	if w.a.cfg.CgroupNames.Systemd {
 		leaf = sys.ContainerScope(id)
 	}
-	if err := m.Add(name, path.Join(w.a.cfg.CgroupNames.Pod(w.pod), leaf)); err != nil {
+	kills, err := m.Add(memoryName(w.pod.UID, id), path.Join(w.a.cfg.CgroupNames.Pod(w.pod), leaf))
+	if err != nil {
 		w.log.Debug("the container's memory is not watched", "container", id, "error", err) // another runtime's cgroups have other names
 	}
+	if kills > 0 && started.After(w.a.began) { // before anyone looked
+		w.killed[id] = w.a.cfg.Clock.Now().Add(killedPause)
+	}
 }
+
+func (a *Agent) forgetMemory(pod types.UID, id string) {
+	if a.cfg.Memory != nil {
+		a.cfg.Memory.Remove(memoryName(pod, id))
+	}
+}
+
+func memoryName(pod types.UID, id string) string { return string(pod) + "/" + id }
 
 // tellKilled writes the event of processes that were killed while their container lives on: one that ends tells of it itself. It returns when
 // to come again.

@@ -101,10 +101,10 @@ func (w *worker) observeContainer(c *runtimeapi.ContainerStatus) {
 	switch c.GetState() {
 	case runtimeapi.ContainerState_CONTAINER_RUNNING:
 		s.State = podstate.Running
-		w.followMemory(s.ID, true)
+		w.followMemory(s.ID, s.StartedAt)
 	case runtimeapi.ContainerState_CONTAINER_EXITED:
 		s.State = podstate.Exited
-		w.followMemory(s.ID, false)
+		w.a.forgetMemory(w.pod.UID, s.ID)
 		if cur := w.facts.Containers[s.Name]; cur != nil && cur.ID == s.ID && cur.State != podstate.Exited {
 			s.Message = joinMessages(s.Message, w.terminationMessage(c))
 			w.a.rotator.End(s.ID)

@@ -59,27 +59,27 @@ func NewOOMWatch() (*OOMWatch, error) {
 	return w, err
 }
 
-// Add watches a cgroup under a name of the caller's. A name that is watched already is left as it is.
-func (w *OOMWatch) Add(name, cgroup string) error {
+// Add watches a cgroup under a name of the caller's, and says how many processes were killed there already. A name that is watched already is left as
+// it is.
+func (w *OOMWatch) Add(name, cgroup string) (kills uint64, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	dir := w.layout.Folder("memory", cgroup)
 	if w.watched[name] != nil || dir == "" {
-		return nil
+		return 0, nil
 	}
 	x := &oomWatched{dir: dir}
-	var err error
 	if w.note >= 0 {
 		x.fd, err = unix.InotifyAddWatch(w.note, filepath.Join(dir, "memory.events"), unix.IN_MODIFY)
 	} else {
 		x.fd, err = w.eventfd(dir)
 	}
 	if err != nil {
-		return fmt.Errorf("watch the memory of cgroup %s: %w", cgroup, err)
+		return 0, fmt.Errorf("watch the memory of cgroup %s: %w", cgroup, err)
 	}
 	x.kills, _ = w.kills(dir)
 	w.watched[name] = x
-	return nil
+	return x.kills, nil
 }
 
 // eventfd asks v1 to tell of the cgroup.

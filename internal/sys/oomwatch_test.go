@@ -21,7 +21,7 @@ func TestOOMWatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Add("a", path); err != nil {
+	if kills, err := w.Add("a", path); err != nil || kills != 0 {
 		t.Fatal(err)
 	}
 	heard := make(chan string, 10)
