@@ -133,7 +133,7 @@ func New(cfg Config) (*Agent, error) {
 	a.services = factory.Core().V1().Services().Lister()
 	a.nodes = factory.Core().V1().Nodes().Lister()
 	a.meter = measure.New(measure.Config{Runtime: cfg.Runtime, Images: cfg.Images, NodeName: cfg.NodeName, Cgroups: cfg.CgroupNames, Root: cfg.Root,
-		LogsDir: cfg.logsDir(), PodDir: cfg.podDir, Log: cfg.Log, Clock: cfg.Clock})
+		LogsDir: cfg.logsDir(), PodDir: cfg.podDir, Backed: a.backed, Log: cfg.Log, Clock: cfg.Clock})
 	a.pressure = pressure.New(pressure.Config{Policy: cfg.Pressure, Meter: a.meter, Pods: a.measured, End: a.end, Free: a.free, Changed: a.node.Urgent,
 		Recorder: cfg.Recorder, Node: self, Log: cfg.Log, Clock: cfg.Clock})
 	a.shutdown = shutdown.New(shutdown.Config{Periods: cfg.ShutdownPeriods, Open: cfg.OpenLogin, Pods: a.endable, End: a.end, Told: a.told,

@@ -14,6 +14,7 @@ import (
 	"carob.dev/carob/internal/agent/measure"
 	"carob.dev/carob/internal/agent/podstate"
 	"carob.dev/carob/internal/agent/shutdown"
+	"carob.dev/carob/internal/agent/volume"
 )
 
 // measured are the Pods that have something running.
@@ -115,4 +116,14 @@ func (a *Agent) free(ctx context.Context) error {
 	}
 	wg.Wait()
 	return errors.Join(append(errs, a.images.Free(ctx))...)
+}
+
+// backed are the Pod's volumes that claims and drivers give it.
+func (a *Agent) backed(uid types.UID) []volume.Backed {
+	if v, ok := a.volumes.(interface {
+		Backed(types.UID) []volume.Backed
+	}); ok {
+		return v.Backed(uid)
+	}
+	return nil
 }

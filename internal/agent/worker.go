@@ -100,6 +100,7 @@ func newWorker(a *Agent, pod *corev1.Pod, f *podstate.Facts) *worker {
 	if f == nil {
 		w.facts = podstate.New(pod, now)
 	}
+	w.volumes.again = f != nil // labels and sources may have changed since
 	w.facts.Complete(pod)
 	w.pod = w.facts.Granted.In(pod)
 	w.granted.Store(w.pod)

@@ -127,6 +127,48 @@ func TestNodeServer(t *testing.T) {
 	}
 }
 
+// TestClaimsAreMeasured asks what is used of claims' volumes, also after the daemon was killed.
+func TestClaimsAreMeasured(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.up(t)
+	s := c.space(t)
+	const size = "accessModes: [ReadWriteOnce], resources: {requests: {storage: 5Mi}}"
+	s.apply("apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data}\nspec: {" + size + "}\n---\n" +
+		podOf("web", "volumes: [{name: v, persistentVolumeClaim: {claimName: data}}, {name: e, ephemeral: {volumeClaimTemplate: {spec: {"+size+"}}}}]", "containers:",
+			container("main", "dd if=/dev/zero of=/v/x bs=1M count=3 2>/dev/null; >/written; "+forever, mounts("v:/v", "e:/e"),
+				"readinessProbe: {exec: {command: [test, -e, /written]}, periodSeconds: 1}")))
+	s.ready("web")
+	check := func() {
+		t.Helper()
+		s.eventually("what the Pod uses", func() error {
+			var sum stats.Summary
+			if err := json.Unmarshal([]byte(s.kubectl("get", "--raw", "/api/v1/nodes/"+nodeName+"/proxy/stats/summary")), &sum); err != nil {
+				return err
+			}
+			used := map[string]uint64{}
+			for _, p := range sum.Pods {
+				for _, v := range p.VolumeStats {
+					if v.PVCRef != nil && *v.CapacityBytes > *v.UsedBytes && *v.InodesUsed > 0 {
+						used[v.Name+" of "+v.PVCRef.Namespace+"/"+v.PVCRef.Name] = *v.UsedBytes >> 20
+					}
+				}
+			}
+			if n, ok := used["e of "+s.ns+"/web-e"]; len(used) != 2 || used["v of "+s.ns+"/data"] != 3 || n != 0 || !ok {
+				return fmt.Errorf("in MiB: %v", used)
+			}
+			return nil
+		})
+		_, body := c.agent(t, "")("GET", "/metrics")
+		want(t, "metrics", body, fmt.Sprintf("kubelet_volume_stats_used_bytes{namespace=%q,persistentvolumeclaim=\"data\"} 3.1", s.ns),
+			fmt.Sprintf("kubelet_volume_stats_inodes_used{namespace=%q,persistentvolumeclaim=\"web-e\"} ", s.ns))
+	}
+	check()
+	c.kill(t)
+	c.up(t)
+	check()
+}
+
 // TestTop asks what nodes and Pods use.
 func TestTop(t *testing.T) {
 	s := newSpace(t)

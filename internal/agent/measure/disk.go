@@ -3,7 +3,6 @@ package measure
 import (
 	"context"
 	"path/filepath"
-	"time"
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
@@ -46,26 +45,21 @@ func (m *Meter) podDisks(p *stats.PodStats, pod Pod, known *runtimeapi.LinuxPodS
 		c.Logs = take(bytes, inodes)
 		add(bytes, inodes)
 	}
-	volumes := m.Volumes(pod.Pod)
-	for _, v := range volumes {
-		s := stats.VolumeStats{Name: v.Spec.Name, FsStats: stats.FsStats{Time: at}}
-		if v.Spec.PersistentVolumeClaim != nil {
-			s.PVCRef = &stats.PVCReference{Name: v.Spec.PersistentVolumeClaim.ClaimName, Namespace: pod.Pod.Namespace}
-		}
-		if v.Own {
-			if v.Fs == nil {
-				continue
-			}
+	for _, v := range m.Volumes(pod.Pod) {
+		s := stats.VolumeStats{Name: v.Spec.Name}
+		switch {
+		case !v.Own:
+			s.FsStats = *take(v.Bytes, v.Inodes)
+			add(v.Bytes, v.Inodes)
+		case v.Fs != nil:
 			s.FsStats = *v.Fs
 			s.Time = at
-		} else {
-			s.FsStats = *take(v.Bytes, v.Inodes)
-			if v.Spec.PersistentVolumeClaim == nil {
-				add(v.Bytes, v.Inodes)
-			}
+		default:
+			continue
 		}
 		p.VolumeStats = append(p.VolumeStats, s)
 	}
+	p.VolumeStats = append(p.VolumeStats, m.backed(pod.Pod)...)
 	if bytes, inodes, err := sys.DiskUsage(filepath.Join(m.cfg.PodDir(pod.Pod.UID), "etc-hosts")); err == nil {
 		add(bytes, inodes)
 	}
@@ -88,7 +82,7 @@ type Volume struct {
 	Bytes, Inodes uint64
 }
 
-// Volumes measures those of the Pod's volumes that are kept in its folder.
+// Volumes measures those of the Pod's volumes that are kept in its folder or that its specification has mounted there: none of claims and drivers.
 func (m *Meter) Volumes(pod *corev1.Pod) []Volume {
 	var list []Volume
 	found, err := filepath.Glob(filepath.Join(m.cfg.PodDir(pod.UID), "volumes", "*", "*"))
@@ -97,7 +91,8 @@ func (m *Meter) Volumes(pod *corev1.Pod) []Volume {
 	}
 	for _, path := range found {
 		for i := range pod.Spec.Volumes {
-			if spec := &pod.Spec.Volumes[i]; spec.Name == filepath.Base(path) {
+			spec := &pod.Spec.Volumes[i]
+			if spec.Name == filepath.Base(path) && spec.CSI == nil && spec.PersistentVolumeClaim == nil && spec.Ephemeral == nil {
 				list = append(list, m.measureVolume(spec, path))
 			}
 		}
@@ -108,44 +103,13 @@ func (m *Meter) Volumes(pod *corev1.Pod) []Volume {
 func (m *Meter) measureVolume(spec *corev1.Volume, path string) Volume {
 	v := Volume{Spec: spec, Path: path, Own: device(path) != device(filepath.Dir(path))}
 	if v.Own {
-		if v.Fs = m.askFileSystem(path); v.Fs != nil {
+		if v.Fs = m.slow.ask(path, 0, func() *stats.FsStats { return FileSystem(path, metav1.Time{}) }); v.Fs != nil {
 			v.Bytes, v.Inodes = *v.Fs.UsedBytes, *v.Fs.InodesUsed
 		}
 		return v
 	}
 	v.Bytes, v.Inodes, _ = sys.DiskUsage(path)
 	return v
-}
-
-// answerPatience is how long the file system of a volume may take to tell what is used: its server may be away, and others are to be measured.
-const answerPatience = time.Second
-
-// askFileSystem measures the file system of a volume; nil if it does not answer. One that still owes an answer is not asked again.
-func (m *Meter) askFileSystem(path string) *stats.FsStats {
-	m.mu.Lock()
-	asked := m.asked[path]
-	m.asked[path] = true
-	m.mu.Unlock()
-	if asked {
-		return nil
-	}
-	answer := make(chan *stats.FsStats, 1)
-	go func() {
-		s := FileSystem(path, metav1.Time{})
-		m.mu.Lock()
-		delete(m.asked, path)
-		m.mu.Unlock()
-		answer <- s
-	}()
-	timer := m.cfg.Clock.NewTimer(answerPatience)
-	defer timer.Stop()
-	select {
-	case s := <-answer:
-		return s
-	case <-timer.C():
-		m.cfg.Log.Info("the file system of a volume does not answer", "path", path)
-		return nil
-	}
 }
 
 // device is the one that the file is on, as the kernel knows it without asking a server.
@@ -189,7 +153,7 @@ func (m *Meter) Ephemeral(ctx context.Context, pod Pod) Ephemeral {
 	}
 	for _, v := range m.Volumes(pod.Pod) {
 		switch {
-		case v.Own || v.Spec.PersistentVolumeClaim != nil:
+		case v.Own:
 		case v.Spec.EmptyDir != nil:
 			e.EmptyDirs[v.Spec.Name] = v.Bytes
 		default:

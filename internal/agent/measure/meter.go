@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,6 +17,7 @@ import (
 
 	"carob.dev/carob/internal/agent/criconf"
 	"carob.dev/carob/internal/agent/podstate"
+	"carob.dev/carob/internal/agent/volume"
 	"carob.dev/carob/internal/sys"
 )
 
@@ -32,6 +32,8 @@ type Config struct {
 	Root, LogsDir string
 	// PodDir is the folder of a Pod's volumes and files.
 	PodDir func(types.UID) string
+	// Backed are the Pod's volumes that claims and drivers give it.
+	Backed func(types.UID) []volume.Backed
 	Log    *slog.Logger
 	Clock  clock.Clock
 }
@@ -40,15 +42,12 @@ type Config struct {
 type Meter struct {
 	cfg   Config
 	rates rates
-
-	mu sync.Mutex // guards asked
-	// asked are the volumes whose file systems have not answered yet.
-	asked map[string]bool
+	slow  slow
 }
 
 // New returns a Meter.
 func New(cfg Config) *Meter {
-	return &Meter{cfg: cfg, rates: rates{seen: map[string]pair{}}, asked: map[string]bool{}}
+	return &Meter{cfg: cfg, rates: rates{seen: map[string]pair{}}, slow: slow{clock: cfg.Clock, answers: map[string]*answer{}}}
 }
 
 // Pod is one to measure.

@@ -52,6 +52,19 @@ func (s *server) ownMetrics(w http.ResponseWriter, _ *http.Request) {
 	p.add("go_goroutines", gauge, "Number of goroutines that currently exist.", float64(runtime.NumGoroutine()), now)
 	p.add("go_memstats_heap_inuse_bytes", gauge, "Number of heap bytes that are in use.", float64(mem.HeapInuse), now)
 	p.add("go_memstats_sys_bytes", gauge, "Number of bytes obtained from system.", float64(mem.Sys), now)
+	for _, c := range s.Meter.Claims(s.measured()) {
+		add := func(name, help string, n *uint64) {
+			if n != nil {
+				p.add("kubelet_volume_stats_"+name, gauge, help, float64(*n), now, "namespace", c.PVCRef.Namespace, "persistentvolumeclaim", c.PVCRef.Name)
+			}
+		}
+		add("capacity_bytes", "Capacity in bytes of the volume", c.CapacityBytes)
+		add("available_bytes", "Number of available bytes in the volume", c.AvailableBytes)
+		add("used_bytes", "Number of used bytes in the volume", c.UsedBytes)
+		add("inodes", "Maximum number of inodes in the volume", c.Inodes)
+		add("inodes_free", "Number of free inodes in the volume", c.InodesFree)
+		add("inodes_used", "Number of used inodes in the volume", c.InodesUsed)
+	}
 	p.write(w)
 }
 

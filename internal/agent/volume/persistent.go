@@ -199,6 +199,7 @@ func (v *Volumes) left(uid types.UID) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	delete(v.pods, uid)
+	delete(v.backed, uid)
 	for pv, users := range v.users {
 		if delete(users, uid); len(users) == 0 {
 			delete(v.users, pv)

@@ -63,6 +63,9 @@ type Mounted struct {
 	ReadOnly bool
 	// Options are what it is mounted with and containers must mount it with too: noexec, nodev, nosuid.
 	Options []string
+
+	// published is what a CSI driver knows it by, if one has published it.
+	published string
 }
 
 // Error is a volume that could not be made. Its text is that of Kubernetes' FailedMount event.
@@ -106,6 +109,8 @@ type Volumes struct {
 	pods map[types.UID]*podVolumes
 	// users are the Pods that have a persistent volume, by its name.
 	users map[string]map[types.UID]bool
+	// backed are the Pods' volumes that are not kept in their folders, by name.
+	backed map[types.UID]map[string]Backed
 	// mounting are the folders on which the kernel is mounting something, although nobody may wait for it any more.
 	mounting map[string]bool
 }
@@ -125,7 +130,8 @@ func New(cfg Config) *Volumes {
 	if cfg.Clock == nil {
 		cfg.Clock = clock.RealClock{}
 	}
-	return &Volumes{cfg: cfg, pods: map[types.UID]*podVolumes{}, users: map[string]map[types.UID]bool{}, mounting: map[string]bool{}}
+	return &Volumes{cfg: cfg, pods: map[types.UID]*podVolumes{}, users: map[string]map[types.UID]bool{}, backed: map[types.UID]map[string]Backed{},
+		mounting: map[string]bool{}}
 }
 
 // Setup makes every volume of the Pod, or completes what is there, and returns them by name. Errors are joined *Error, one for
@@ -158,9 +164,12 @@ func (v *Volumes) Update(ctx context.Context, pod *corev1.Pod) error {
 		if plugin, ok := pluginOf(vol); !ok || !plugin.projects && !plugin.looks {
 			continue
 		}
-		if _, err := v.setup(ctx, pod, state, vol); err != nil {
+		m, err := v.setup(ctx, pod, state, vol)
+		if err != nil {
 			errs = append(errs, &Error{Volume: vol.Name, Err: err})
+			continue
 		}
+		state.mounted[vol.Name] = m
 	}
 	return errors.Join(errs...)
 }
@@ -212,7 +221,11 @@ func (v *Volumes) setup(ctx context.Context, pod *corev1.Pod, state *podVolumes,
 	case vol.NFS != nil:
 		return v.setupNFS(ctx, pod, vol.Name, vol.NFS, nil)
 	case vol.CSI != nil:
-		return v.publish(ctx, csi.Request{Pod: pod, Name: vol.Name, Inline: vol.CSI})
+		m, err := v.publish(ctx, csi.Request{Pod: pod, Name: vol.Name, Inline: vol.CSI})
+		if err == nil {
+			v.back(pod, vol, m)
+		}
+		return m, err
 	case vol.PersistentVolumeClaim != nil, vol.Ephemeral != nil:
 		// A claim that was found once is looked at again only if the driver of its volume wants that.
 		if m, ok := state.mounted[vol.Name]; ok && !v.due(pod.UID) {
@@ -222,7 +235,11 @@ func (v *Volumes) setup(ctx context.Context, pod *corev1.Pod, state *podVolumes,
 		if err != nil {
 			return Mounted{}, err
 		}
-		return v.setupPersistent(ctx, pod, p)
+		m, err := v.setupPersistent(ctx, pod, p)
+		if err == nil && p.pv.Spec.HostPath == nil { // that is the machine's, and counts as nobody's
+			v.back(pod, vol, m)
+		}
+		return m, err
 	}
 	dir, err := v.volumeDir(pod.UID, p.name, vol.Name)
 	if err != nil {
@@ -363,10 +380,11 @@ func (v *Volumes) publish(ctx context.Context, r csi.Request) (Mounted, error) {
 			return Mounted{}, err
 		}
 	}
+	m := Mounted{Path: p.Path, ReadOnly: p.ReadOnly, published: r.Name}
 	if r.Block {
-		return Mounted{Device: p.Path, ReadOnly: p.ReadOnly}, nil
+		m.Path, m.Device = "", p.Path
 	}
-	return Mounted{Path: p.Path, ReadOnly: p.ReadOnly}, nil
+	return m, nil
 }
 
 // due says whether a driver wants to look at a volume of the Pod again.

@@ -174,6 +174,18 @@ func (d *fakeDriver) NodeExpandVolume(_ context.Context, r *spec.NodeExpandVolum
 	return &spec.NodeExpandVolumeResponse{}, d.called("expand", fmt.Sprint(r.GetVolumeId(), " ", r.GetCapacityRange().GetRequiredBytes()))
 }
 
+func (d *fakeDriver) NodeGetVolumeStats(_ context.Context, r *spec.NodeGetVolumeStatsRequest) (*spec.NodeGetVolumeStatsResponse, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.called("stats", r.GetVolumeId()); err != nil {
+		return nil, err
+	}
+	if d.published[r.GetVolumePath()] != r.GetVolumeId() || d.staged[r.GetVolumeId()] != r.GetStagingTargetPath() {
+		return nil, status.Error(codes.NotFound, "not published or staged there")
+	}
+	return &spec.NodeGetVolumeStatsResponse{Usage: []*spec.VolumeUsage{{Unit: spec.VolumeUsage_BYTES, Total: 100, Used: 30, Available: 60}, {Unit: spec.VolumeUsage_INODES, Total: -1, Used: 7}}}, nil
+}
+
 // told are the calls so far; it forgets them.
 func (d *fakeDriver) told() []string {
 	d.mu.Lock()
