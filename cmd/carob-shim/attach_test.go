@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -44,12 +45,26 @@ func (b *bench) runWith(id, script string, stdin, once, tty int) {
 	b.ask(f)
 }
 
+// gate returns a piece of script that waits until goOn is called, as when somebody has attached.
+func (b *bench) gate() (wait string, goOn func()) {
+	b.t.Helper()
+	path := filepath.Join(b.t.TempDir(), "open")
+	return "while ! test -e " + path + "; do sleep 0.01; done; ", func() {
+		b.t.Helper()
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+}
+
 // TestStuckReader holds that a container waits for a session that does not read, as its own terminal would have it wait, loses nothing, and
 // goes on when the session ends.
 func TestStuckReader(t *testing.T) {
 	b := newBench(t)
-	b.run("c", "i=0; while test $i -lt 30000; do echo $i; i=$((i+1)); done")
+	wait, goOn := b.gate()
+	b.run("c", wait+"i=0; while test $i -lt 30000; do echo $i; i=$((i+1)); done")
 	stuck := b.attach("stuck", "c")
+	goOn()
 	time.Sleep(300 * time.Millisecond)
 	still := b.entries(b.log("c"))
 	if time.Sleep(200 * time.Millisecond); b.entries(b.log("c")) != still {
@@ -143,8 +158,10 @@ func TestStdin(t *testing.T) {
 	}
 	b.ended("often")
 
-	b.runWith("early", "exec <&-; sleep 0.3; echo still; exec >&- 2>&-; sleep 0.2; exit 7", 1, 0, 0)
+	wait, goOn := b.gate()
+	b.runWith("early", "exec <&-; "+wait+"echo still; exec >&- 2>&-; sleep 0.2; exit 7", 1, 0, 0)
 	s = b.attach("e", "early")
+	goOn()
 	go func() {
 		for { // ends with the session
 			if _, err := s.in.Write(make([]byte, 100000)); err != nil {

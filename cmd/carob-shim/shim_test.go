@@ -382,9 +382,16 @@ func TestOrphans(t *testing.T) {
 	if f := b.ended("parent"); f.Code != 6 {
 		t.Errorf("%+v", f)
 	}
-	time.Sleep(time.Second)
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", b.pid, b.pid))
-	if err != nil || len(raw) > 0 {
-		t.Errorf("children that nobody reaped: %q %v", raw, err)
+	var children []byte
+	for range 100 {
+		var err error
+		if children, err = os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", b.pid, b.pid)); err != nil {
+			t.Fatal(err)
+		}
+		if len(children) == 0 {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
 	}
+	t.Errorf("children that nobody reaped: %q", children)
 }

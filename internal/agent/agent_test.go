@@ -175,7 +175,8 @@ func TestPodLivesAndIsDeleted(t *testing.T) {
 		left, _ := filepath.Glob(filepath.Join(b.cfg.RunDir, "agent", "*"))
 		return len(left) == 0
 	})
-	if len(b.runtime.sandboxes)+len(b.runtime.containers) != 0 || len(b.volumes.torn) != 1 {
+	// Torn down once or twice: a Pod that has ended may be released before it is removed.
+	if torn := slices.Compact(b.volumes.torn); len(b.runtime.sandboxes)+len(b.runtime.containers) != 0 || !slices.Equal(torn, []types.UID{"uid-p"}) {
 		t.Errorf("left: %v %v, torn down: %v", b.runtime.sandboxes, b.runtime.containers, b.volumes.torn)
 	}
 	events := b.eventTexts()
