@@ -11,8 +11,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -200,78 +198,6 @@ func TestOwnDiskLimit(t *testing.T) {
 		s.event(name, "Evicted", strings.TrimSpace(message))
 	}
 	s.ready("within")
-}
-
-// TestStaticPods puts manifests into the node's folder and takes them away.
-func TestStaticPods(t *testing.T) {
-	s := newSpace(t)
-	put := func(file, text string) {
-		t.Helper()
-		path := filepath.Join(s.c.manifests(), s.ns+"-"+file)
-		fresh := filepath.Join(s.c.manifests(), "."+filepath.Base(path)) // hidden until it is whole
-		if err := os.WriteFile(fresh, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(fresh, path); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { os.Remove(path) })
-	}
-	manifest := func(script string) string {
-		return strings.Replace(strings.TrimPrefix(simple("web", script), "---\n"), "name: web\n", "name: web\n  namespace: "+s.ns+"\n", 1)
-	}
-	name := "web-" + nodeName
-	put("web.yaml", manifest("echo one; "+forever))
-	// It shows itself when the node has read the file; kubectl wait knows only Pods that are there.
-	s.waitPod(name, func(*corev1.Pod) error { return nil })
-	first := s.ready(name)
-	if first.OwnerReferences[0].Kind != "Node" || first.Annotations["kubernetes.io/config.source"] != "file" || first.Annotations["kubernetes.io/config.mirror"] == "" {
-		t.Errorf("%+v", first.ObjectMeta)
-	}
-	id := first.Status.ContainerStatuses[0].ContainerID
-	s.kubectl("delete", "pod", name)
-	again := s.waitPod(name, func(p *corev1.Pod) error {
-		if p.UID == first.UID || len(p.Status.ContainerStatuses) == 0 || p.Status.ContainerStatuses[0].State.Running == nil {
-			return fmt.Errorf("it is not shown again")
-		}
-		return nil
-	})
-	if again.Status.ContainerStatuses[0].ContainerID != id {
-		t.Error("deleting the mirror started the Pod anew")
-	}
-	logs := func(line string) {
-		t.Helper()
-		s.eventually("the line "+line, func() error {
-			if out, stderr, err := s.try("logs", name); err != nil || out != line+"\n" {
-				return fmt.Errorf("%q %s", out, stderr)
-			}
-			return nil
-		})
-	}
-	logs("one")
-	wantMatch(t, "exec", s.kubectl("exec", name, "--", "hostname"), `^web`)
-
-	put("web.yaml", manifest("echo two; "+forever))
-	s.waitPod(name, func(p *corev1.Pod) error {
-		if len(p.Status.ContainerStatuses) == 0 || p.Status.ContainerStatuses[0].State.Running == nil || p.Status.ContainerStatuses[0].ContainerID == id {
-			return fmt.Errorf("the new one does not run")
-		}
-		return nil
-	})
-	logs("two")
-
-	put("bad.yaml", strings.Replace(manifest(forever), "  containers:", "  serviceAccountName: x\n  containers:", 1))
-	s.eventually("an event at the node", func() error {
-		out, _, err := s.try("get", "events", "-n", "default", "--field-selector", "reason=InvalidStaticPod", "-o", "jsonpath={.items[*].message}")
-		if err != nil || !strings.Contains(out, s.ns+"-bad.yaml cannot be used: pod web: static pods may not reference serviceaccounts") {
-			return fmt.Errorf("%q %v", out, err)
-		}
-		return nil
-	})
-	if err := os.Remove(filepath.Join(s.c.manifests(), s.ns+"-web.yaml")); err != nil {
-		t.Fatal(err)
-	}
-	s.waitGone(name)
 }
 
 // TestAddressChanges gives the machine another address: all that names the node by it follows, without a restart.
