@@ -164,7 +164,15 @@ func podInformer(client kubernetes.Interface, nodeName string) cache.SharedIndex
 func (a *Agent) Handler() http.Handler { return a.handler }
 
 // Run works until ctx ends. It registers the node, takes up the Pods that run already, removes what belongs to none, and follows the API.
+// What fails because ctx ended is no failure: the error is ctx's then.
 func (a *Agent) Run(ctx context.Context) error {
+	if err := a.run(ctx); ctx.Err() == nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+func (a *Agent) run(ctx context.Context) error {
 	for _, dir := range []string{a.cfg.podsDir(), a.cfg.logsDir(), a.cfg.recordsDir()} {
 		if err := os.MkdirAll(dir, 0o711); err != nil {
 			return fmt.Errorf("agent: %w", err)

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -239,6 +240,21 @@ func TestRecordIsLost(t *testing.T) {
 	b.runtime.sandboxes, b.runtime.containers = map[string]*runtimeapi.PodSandboxStatus{}, map[string]*fakeContainer{}
 	b.start()
 	b.untilPod("p", "starts again", func(p *corev1.Pod) bool { return p.Status.ContainerStatuses[0].RestartCount == 2 && running(1)(p) })
+}
+
+// TestEndsWhileItStarts ends agents at any point of their start: that is no failure.
+func TestEndsWhileItStarts(t *testing.T) {
+	b := newBench(t)
+	b.create(pod("p", corev1.RestartPolicyAlways, "a"))
+	b.untilPod("p", "runs", running(1))
+	for i := range 100 {
+		b.stop()
+		b.start()
+		for known := false; i%2 == 0 && !known; runtime.Gosched() { // as soon as it took up the Pod, in every other round
+			_, known = b.agent.View("ns", "p", "")
+		}
+		time.Sleep(time.Duration(i/2) * 50 * time.Microsecond)
+	}
 }
 
 // TestHostsFileIsThere has the agent end after it made a sandbox, and before it wrote the file.
