@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -74,8 +75,14 @@ func TestLocalPath(t *testing.T) {
 	s.kubectl("rollout", "status", "deployment/keeper", "--timeout=60s")
 	volume := s.volumeFor("data")
 	folder := filepath.Join(c.host.Root, "volumes", volume)
-	want(t, "a claim that would grow", s.refused("patch", "pvc", "data", "-p", `{"spec":{"resources":{"requests":{"storage":"2Mi"}}}}`),
-		`persistentvolumeclaims "data" is forbidden: only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize`)
+	s.kubectl("patch", "pvc", "data", "-p", `{"spec":{"resources":{"requests":{"storage":"2Mi"}}}}`)
+	s.eventually("a larger claim", func() error {
+		if out := s.kubectl("get", "pvc,pv", "-o", "jsonpath={.items[*].status.capacity.storage} {.items[*].spec.capacity.storage}"); out != "2Mi 2Mi" {
+			return errors.New(out)
+		}
+		return nil
+	})
+	s.event("data", "VolumeResizeSuccessful", "ExpandVolume succeeded for volume "+s.ns+"/data")
 	want(t, "a claim that would shrink", s.refused("patch", "pvc", "data", "-p", `{"spec":{"resources":{"requests":{"storage":"1Ki"}}}}`),
 		"spec.resources.requests.storage: Forbidden: field can not be less than status.capacity")
 	killAndUp()
@@ -107,6 +114,8 @@ func TestLocalPath(t *testing.T) {
 	s.kubectl("rollout", "status", "deployment/keeper", "--timeout=60s")
 	volume = s.volumeFor("kept")
 	folder = filepath.Join(c.host.Root, "volumes", volume)
+	want(t, "a claim that would grow", s.refused("patch", "pvc", "kept", "-p", `{"spec":{"resources":{"requests":{"storage":"2Mi"}}}}`),
+		`persistentvolumeclaims "kept" is forbidden: only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize`)
 	s.kubectl("delete", "deployment", "keeper")
 	s.kubectl("delete", "pvc", "kept")
 	s.eventually("the release of the volume", func() error {

@@ -50,3 +50,9 @@ func DefaultClass(classes []*storagev1.StorageClass) *storagev1.StorageClass {
 	}
 	return best
 }
+
+// Grows says whether a claim has a volume and asks for more than it was told that this holds.
+func Grows(c *corev1.PersistentVolumeClaim) bool {
+	wanted, told := c.Spec.Resources.Requests[corev1.ResourceStorage], c.Status.Capacity[corev1.ResourceStorage]
+	return c.DeletionTimestamp == nil && c.Status.Phase == corev1.ClaimBound && c.Spec.VolumeName != "" && wanted.Cmp(told) > 0
+}

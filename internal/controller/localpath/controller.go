@@ -74,7 +74,7 @@ func New(cfg Config) (*Controller, error) {
 	}
 	c.loop = loop.New(Name, cfg.Clock, cfg.Log, c.sync)
 	claim := func(o *corev1.PersistentVolumeClaim) {
-		if _, ok := wants(o); ok {
+		if _, ok := wants(o); ok || volume.Grows(o) {
 			c.loop.Add(key{Namespace: o.Namespace, Name: o.Name})
 		}
 	}
@@ -157,7 +157,7 @@ func (c *Controller) syncClaim(ctx context.Context, k key) error {
 	}
 	nodeName, ok := wants(claim)
 	if !ok {
-		return nil
+		return c.growClaim(ctx, claim)
 	}
 	name, _ := volume.ClassOf(claim)
 	class, err := c.classes.Get(name)

@@ -22,9 +22,10 @@ func class() *storagev1.StorageClass {
 			Name:        volume.LocalPathClass,
 			Annotations: map[string]string{volume.DefaultClassAnnotation: "true"},
 		},
-		Provisioner:       volume.LocalPathProvisioner,
-		ReclaimPolicy:     ptr.To(corev1.PersistentVolumeReclaimDelete),
-		VolumeBindingMode: ptr.To(storagev1.VolumeBindingWaitForFirstConsumer),
+		Provisioner:          volume.LocalPathProvisioner,
+		ReclaimPolicy:        ptr.To(corev1.PersistentVolumeReclaimDelete),
+		VolumeBindingMode:    ptr.To(storagev1.VolumeBindingWaitForFirstConsumer),
+		AllowVolumeExpansion: ptr.To(true),
 	}
 }
 

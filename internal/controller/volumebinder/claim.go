@@ -198,7 +198,11 @@ func bind(v *corev1.PersistentVolume, c *corev1.PersistentVolumeClaim) plan {
 	if !equality.Semantic.DeepEqual(next, c) {
 		return plan{claim: next}
 	}
-	return setStatus(c, corev1.ClaimBound, v)
+	p := setStatus(c, corev1.ClaimBound, v)
+	if volume.Grows(c) && v.Annotations[storagehelpers.AnnDynamicallyProvisioned] != volume.LocalPathProvisioner {
+		p.event = normal(reasonExpanding, "waiting for an external controller to expand this PVC")
+	}
+	return p
 }
 
 // setStatus writes a claim's phase, and with it what its volume gives. The capacity is taken over when the phase changes only: what a

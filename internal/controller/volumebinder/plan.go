@@ -35,6 +35,7 @@ const (
 	reasonFailed           = "ProvisioningFailed"
 	reasonLost             = "ClaimLost"
 	reasonMisbound         = "ClaimMisbound"
+	reasonExpanding        = "ExternalExpanding"
 	reasonFailedDelete     = "VolumeFailedDelete"
 	reasonFailedRecycle    = "VolumeFailedRecycle"
 	reasonUnknownPolicy    = "VolumeUnknownReclaimPolicy"
